@@ -1,0 +1,1 @@
+"""The nouns of the artifact: cells, sources, training sets, tasks, scores, tables. Nothing here runs by itself."""

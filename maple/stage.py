@@ -1,0 +1,57 @@
+"""What all stages share: options, checked parameters, a log file, and errors a person can read."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from maple import params
+from maple.errors import MapleError
+
+
+def run(doc: str, main: Callable, **options: str) -> None:
+    """Parse `--profile` and one option per keyword (its value is the help text), load the parameters, call main.
+
+    A MapleError is printed in three lines and ends the process with its code; anything else is a defect: its
+    traceback goes to the log and its last line, with the log's path, to the screen.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="smoke", help="which parameter file (default: smoke)")
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", required=True, help=text)
+    arguments = parser.parse_args()
+    try:
+        settings = params.load(arguments.profile)
+        log = _log_to(settings, [str(getattr(arguments, name)) for name in options])
+    except MapleError as error:
+        sys.exit(_show(error))
+    try:
+        main(settings, arguments)
+    except MapleError as error:
+        logging.exception("stage failed")
+        sys.exit(_show(error))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
+    except Exception:
+        logging.exception("stage failed")
+        last = traceback.format_exc().strip().splitlines()[-1]
+        sys.exit(_say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1))
+
+
+def _log_to(settings: params.Params, names: list[str]) -> str:
+    verb = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    path = settings.work / "logs" / ("-".join([verb, *names]) + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
+    return str(path)
+
+
+def _show(error: MapleError) -> int:
+    return _say(str(error), error.code)
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
