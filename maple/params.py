@@ -80,7 +80,6 @@ class Recipe:
     batch_rows: int
     epochs: float
     max_steps: int | None
-    packing: bool
     micro_batch_tokens: int
     gradient_checkpointing: bool
     checkpoint_steps: int
@@ -153,6 +152,7 @@ class Tables:
 @dataclass(frozen=True)
 class Params:
     profile: str
+    params_file: str
     root: str
     sources: Literal["smoke", "hub"]
     model: str
@@ -185,6 +185,13 @@ class Params:
     def models(self) -> list[str]:
         """The base models that any cell needs, each once."""
         return sorted({base.model for base in self.bases} | {self.model})
+
+    def cell_of(self, name: str) -> tuple[Cell, Recipe]:
+        """The cell and recipe behind a folder name: `experiment`, or a cell's name."""
+        if name == "experiment":
+            return self.experiment, self.recipe_of_experiment()
+        cell = Cell.parse(name)
+        return cell, self.recipe
 
     def recipe_of_experiment(self) -> Recipe:
         """The grid's recipe with the experiment's own values in place of those it sets."""

@@ -1,0 +1,54 @@
+"""A trained adapter's folder: weights that stock PEFT loads, the record, the curve and the model card."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from maple import record
+
+SCHEMA = "maple.adapter/1"
+
+
+def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(curve[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    record.write_text(path, text.getvalue())
+
+
+def card(adapter: dict[str, Any], base: dict[str, Any]) -> str:
+    """The model card (README.md beside the weights), written from the adapter's record and its base's source."""
+    smoke = "> **SMOKE**: a tiny model trained on sample rows. It is good for nothing but testing the pipeline.\n\n"
+    recipe = adapter["recipe"]
+    heldout = adapter["heldout_loss"]
+    return f"""---
+base_model: {base["hub_id"]}
+library_name: peft
+license: other
+tags: [lora, maple-repro]
+---
+# {adapter["name"]}
+
+{smoke if adapter["profile"] == "smoke" else ""}A LoRA adapter for {base["hub_id"]} at revision `{base["revision"]}`, trained on the base at **{adapter["bits"]} bits**
+and meant to be used on it at that precision. Made by maple-repro, which reruns *MAPLE: Multilingual Evaluation
+of Parameter Efficient Finetuning of Large Language Models* (arXiv 2401.07598).
+
+| | |
+|---|---|
+| training set | {adapter["dataset"]} |
+| rank, alpha | {adapter["rank"]}, {adapter["alpha"]} |
+| targets | {", ".join(recipe["lora"]["targets"])} |
+| trainable parameters | {adapter["trainable_parameters"]:,} ({adapter["trainable_percent"]:.4f} %) |
+| steps, rows a step | {adapter["steps"]}, {recipe["batch_rows"]} |
+| learning rate, seed | {recipe["learning_rate"]:g}, {adapter["seed"]} |
+| held-out loss before, after | {heldout["before"]:.4f}, {heldout["after"]:.4f} nats per answer token |
+
+Licences: that of the base model ({base["licence"]}) and that of the training set apply.
+
+```python
+from peft import PeftModel
+model = PeftModel.from_pretrained(base_model, "this folder")
+```
+"""

@@ -1,0 +1,78 @@
+"""What a model's shapes alone determine: parameters, LoRA parameters, FLOPs. No weights, no torch.
+
+Shapes come from the model's config.json fields (`hidden_size`, ...), so the counts hold for any bit width;
+4-bit weights are packed two to a byte, and counting stored elements would halve them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shape:
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+
+    @classmethod
+    def of_config(cls, config: dict[str, Any]) -> "Shape":
+        heads = config["num_attention_heads"]
+        return cls(
+            hidden=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            intermediate=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+        )
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """The seven linear layers of one block: name -> (in, out)."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, keys),
+            "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights of all block linears, the ones that bitsandbytes quantises."""
+        return self.layers * sum(i * o for i, o in self.linears.values())
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Input embedding and output head, untied as in Llama 2 and Mistral."""
+        return 2 * self.vocabulary * self.hidden
+
+    @property
+    def norm_parameters(self) -> int:
+        return (2 * self.layers + 1) * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        return self.block_parameters + self.embedding_parameters + self.norm_parameters
+
+    def lora_parameters(self, rank: int, targets: list[str]) -> int:
+        """A (rank x in) and B (out x rank) for each target in each block."""
+        return self.layers * rank * sum(sum(self.linears[name]) for name in targets)
+
+    def trainable_percent(self, rank: int, targets: list[str]) -> float:
+        """Percent as PEFT prints it: LoRA / (base + LoRA)."""
+        lora = self.lora_parameters(rank, targets)
+        return 100 * lora / (self.parameters + lora)
+
+    @property
+    def forward_flops(self) -> int:
+        """Multiply-adds of the matrix products for one token, times two, without attention scores."""
+        return 2 * (self.block_parameters + self.vocabulary * self.hidden)

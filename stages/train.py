@@ -1,0 +1,86 @@
+"""Finetune one adapter: a cell of the grid, or the experiment.
+
+    python -m stages.train --name mistral-7b-8bit.alpaca.r8.s42
+    python -m stages.train --name experiment
+"""
+
+import dataclasses
+import logging
+
+from maple import adapter, batches, environment, model, progress, record, shapes, sources, stage, training
+
+
+def main(params, arguments):
+    cell, recipe = params.cell_of(arguments.name)
+    folders = sources.models()[cell.base.model].folder(params.artifacts / "sources")
+    prepared = params.artifacts / "prepared" / cell.dataset / cell.base.model
+    rows, validation = (batches.Rows(prepared / f"{part}.arrow") for part in ("train", "validation"))
+    shape = shapes.Shape.of_config(record.read_json(folders / "config.json"))
+    found = record.read_json(params.artifacts / "sources" / "record.json")
+    settings = {
+        "profile": params.profile,
+        "name": arguments.name,
+        "model": cell.base.model,
+        "bits": cell.base.bits,
+        "dataset": cell.dataset,
+        "rank": cell.rank,
+        "seed": cell.seed,
+        "alpha": model.lora_alpha(recipe, cell.rank),
+        "recipe": dataclasses.asdict(recipe),
+        "rows": {"train": record.sha256(prepared / "train.arrow"), "validation": record.sha256(prepared / "validation.arrow")},
+        "base": found["models"][cell.base.model],
+    }
+
+    bill = environment.Bill()
+    import torch
+
+    torch.manual_seed(cell.seed)
+    base = model.load_base(folders, cell.base.bits, recipe.quantisation, model.device())
+    tuned = model.add_lora(base, recipe, cell.rank)
+    processes = training.Processes()
+    checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
+    before = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens)
+    plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed)
+    with progress.Progress(len(plan), f"train {arguments.name}", "steps") as bar:
+
+        def report(row):
+            logging.info("step %(step)d loss %(loss).4f", row)
+            bar.advance(1, f"loss {row['loss']:.3f}")
+
+        outcome = training.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes)
+    after = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens)
+    if processes.rank:
+        return
+
+    tokens = sum(row["tokens"] for row in outcome.curve)
+    result = settings | {
+        "schema": adapter.SCHEMA,
+        "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
+        "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
+        "steps": len(outcome.curve),
+        "tokens": {"all": tokens, "answer": sum(row["answer_tokens"] for row in outcome.curve)},
+        "heldout_loss": {"before": before, "after": after, "rows": len(validation)},
+        "loss": [row["loss"] for row in outcome.curve],
+        "versions": environment.versions(),
+    }
+    with record.folder(params.artifacts / "adapters" / arguments.name) as folder:
+        tuned.save_pretrained(folder)
+        adapter.write_curve(folder / "curve.csv", outcome.curve)
+        record.write_text(folder / "README.md", adapter.card(result, sources.models()[cell.base.model].card()))
+        record.write_json(
+            folder / "bill.json",
+            bill.total(
+                training_seconds=round(outcome.seconds, 3),
+                tokens_per_second=round(tokens / outcome.seconds, 1),
+                micro_batch_tokens=outcome.micro_batch_tokens,
+                resumed_at_step=outcome.resumed_at,
+                processes=processes.count,
+            ),
+        )
+        record.write_json(folder / "record.json", result)
+    training.forget(checkpoint)
+    print(f"{arguments.name}: held-out loss {before:.3f} -> {after:.3f}, {len(outcome.curve)} steps, {outcome.seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main, name="name of a cell, or experiment")
