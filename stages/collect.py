@@ -1,0 +1,16 @@
+"""Collect every score record, judgement and adapter record into artifacts/<profile>/collected.
+
+    python -m stages.collect --profile smoke
+"""
+
+from maple import collected, stage
+
+
+def main(params, arguments):
+    found = collected.collect(params, params.artifacts / "collected")
+    missing = f", {len(found.missing)} missing" if found.missing else ""
+    print(f"collected {len(found.records)} of {len(found.asked)} cells and bases, {len(found.scores)} scores{missing}")
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main)
