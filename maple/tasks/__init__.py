@@ -1,0 +1,14 @@
+"""The tasks by name. A new one is a file beside these, a line here and its prompts; docs/EXTENDING.md shows it."""
+
+from maple.errors import MapleError, nearest
+from maple.tasks.base import Task
+from maple.tasks.xcopa import Xcopa
+from maple.tasks.xquad import Xquad
+
+TASKS: dict[str, Task] = {task.name: task for task in (Xcopa(), Xquad())}
+
+
+def get(name: str) -> Task:
+    if name not in TASKS:
+        raise MapleError(f"unknown task '{name}'", why="no file of maple/tasks describes it", do=nearest(name, TASKS))
+    return TASKS[name]

@@ -1,0 +1,210 @@
+"""What every task provides: examples from upstream's files, the form in which a model sees them, and scores.
+
+    task = tasks.get("xnli")
+    examples = task.examples(folder, language="ar", split="test", repair=False)
+    form = task.form("english", "ar", scoring="loglikelihood")
+    form.prompt(example)     the text before the answer
+    form.options(example)    the answers to compare, each with its leading space; None for free text
+    form.answer(example)     the right answer as a shot shows it: shots are `prompt + answer`, joined by `form.join`
+    task.extract(output, example, form) -> prediction      (generation only)
+    task.score(prediction, example, repair) -> {metric: 0..1}
+
+A prediction is the index of an option, or None where a generated text names none of them (a wrong answer, not
+a failure); for free text it is the text. Nothing here imports torch, so a tokeniser never decides a score.
+"""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from maple import languages, prompts, record
+from maple.errors import MapleError, nearest
+
+Scoring = Literal["loglikelihood", "generation"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item. `reference` is the index of the right option, or a list of right texts (one is enough)."""
+
+    id: str
+    language: str
+    fields: dict[str, Any] = field(hash=False)
+    reference: Any = field(hash=False)
+    # True where a documented upstream fault was corrected (params `repair`); the count goes into the record.
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a task is put to a model: one prompt file of maple/prompts, for one language and way of scoring."""
+
+    name: str
+    text: str
+    option_texts: tuple[str, ...]
+    answer_text: str | None
+    words: dict[str, str] = field(hash=False)
+    derive: Callable[[Example, dict[str, str]], dict[str, Any]] = field(compare=False)
+    # Between two shots, and between the last shot and the question.
+    join: str = "\n\n"
+    # A generated answer ends before the first of these; the end-of-text token always ends it.
+    stop: tuple[str, ...] = ("\n",)
+
+    def prompt(self, example: Example) -> str:
+        return prompts.fill(self.text, self.derive(example, self.words), self.name)
+
+    def options(self, example: Example) -> list[str] | None:
+        if not self.option_texts:
+            return None
+        values = self.derive(example, self.words)
+        return [prompts.fill(text, values, self.name) for text in self.option_texts]
+
+    def answer(self, example: Example) -> str:
+        """The right answer with its leading space, as a shot shows it."""
+        options = self.options(example)
+        if options is not None:
+            return options[example.reference]
+        return prompts.fill(self.answer_text, self.derive(example, self.words), self.name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a character that the model sees through this form changes; part of a score's signature."""
+        return record.fingerprint([self.text, self.option_texts, self.answer_text, self.words, self.join, self.stop])
+
+
+class Task:
+    """Base of the tasks: a subclass sets the attributes and writes `read`, `derive` and `score`."""
+
+    name: str
+    # The key in sources.yaml whose files `examples` reads.
+    source: str
+    splits: tuple[str, ...]
+    # The first is the one that tables show.
+    metrics: tuple[str, ...]
+    # Expected primary score of blind guessing; None where guessing has no meaning (free text).
+    chance: float | None = None
+    # The field to shorten from its end where a prompt exceeds the model's context; None: no field is long.
+    long_field: str | None = None
+    stop: tuple[str, ...] = ("\n",)
+    # Evaluated split -> (task whose examples serve as shots, split).
+    shots_from: dict[str, tuple[str, str]] = {}
+
+    def examples(self, folder: Path, language: str, split: str, repair: bool = False) -> list[Example]:
+        """All examples of a language in upstream's order; variants of a language (zh: Hans, Hant) follow one another.
+
+        `folder` is sources/datasets/<source>. Raises MapleError that names file, row and field of the first bad row.
+        """
+        self._check_split(split)
+        known = languages.of_task(self.name)
+        if language not in known:
+            raise MapleError(f"{self.name} has no language '{language}'", why="upstream has no file for it", do=nearest(language, known))
+        examples = []
+        names = languages.table()[language].upstream.get(self.name, (language,))
+        for name in names:
+            examples += self.read(Path(folder), language, name, split, repair)
+        seen: set[str] = set()
+        for example in examples:
+            if example.id in seen:
+                raise MapleError(
+                    f"{self.name} {language} {split}: id '{example.id}' occurs twice",
+                    why="scores are kept by id, so one of the two would be lost",
+                    do="download the file again; upstream's ids are unique",
+                )
+            seen.add(example.id)
+        return examples
+
+    def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
+        """The examples of one upstream variant; `name` is the data set's own name for it (a column of languages.csv)."""
+        raise NotImplementedError
+
+    def derive(self, example: Example, words: dict[str, str]) -> dict[str, Any]:
+        """The values for a prompt file's placeholders; `words` is the file's [words] section."""
+        return example.fields
+
+    def form(self, prompt_set: str, language: str, scoring: Scoring) -> Form:
+        """The prompt file for a language; an error, never a fallback, where the set has none."""
+        file = prompts.load(prompt_set, self.name, language)
+        text, options, answer = file.sections(scoring)
+        if scoring == "loglikelihood" and not options:
+            raise MapleError(
+                f"{self.name} cannot be scored by loglikelihood",
+                why="its answers are free text, so there are no options to compare",
+                do=f"set evaluation.tasks.{self.name}.scoring to generation",
+            )
+        return Form(file.name, text, options, answer, file.words, self.derive, stop=self.stop)
+
+    def shot_split(self, split: str) -> tuple[str, str]:
+        """Task and split that few-shot examples come from; never the evaluated split of the evaluated task."""
+        self._check_split(split)
+        if split not in self.shots_from:
+            raise MapleError(
+                f"{self.name} {split} has nothing to take shots from",
+                why="upstream has no other split, and examples from the evaluated one would leak answers",
+                do=f"set evaluation.tasks.{self.name}.shots to 0"
+                + (f", or evaluate {' or '.join(self.shots_from)}" if self.shots_from else ""),
+            )
+        return self.shots_from[split]
+
+    def extract(self, output: str, example: Example, form: Form) -> Any:
+        """The prediction in a generated text: its first line, or the option that it begins with."""
+        line = output.strip().split("\n")[0].strip()
+        options = form.options(example)
+        return line if options is None else match_option(line, options)
+
+    def score(self, prediction: Any, example: Example, repair: bool = False) -> dict[str, float]:
+        raise NotImplementedError
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.splits:
+            raise MapleError(f"{self.name} has no split '{split}'", why="upstream has no such file", do=nearest(split, self.splits))
+
+
+class ChoiceTask(Task):
+    """A task with a right option among several; scored by accuracy."""
+
+    metrics = ("accuracy",)
+
+    def score(self, prediction: int | None, example: Example, repair: bool = False) -> dict[str, float]:
+        return {"accuracy": float(prediction == example.reference)}
+
+
+def draw(pool: list[Example], count: int, seed: int) -> list[Example]:
+    """`count` shots, the same for every question of a language, in the order in which a prompt shows them.
+
+    The draw depends on the seed and the pool's size only, so languages with parallel files get the same rows.
+    A context too short for all drops them from the first (oldest).
+    """
+    if count > len(pool):
+        raise MapleError(
+            f"{count} shots asked for, {len(pool)} examples to draw from",
+            why="a shot is shown once",
+            do="lower `shots`, or name another `shot_language`",
+        )
+    return [pool[i] for i in random.Random(seed).sample(range(len(pool)), count)]
+
+
+# Scripts written without spaces: there a label may be followed directly by more letters.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+
+
+def match_option(line: str, options: list[str]) -> int | None:
+    """The option that a generated line begins with, whole words only; None if there is none.
+
+    >>> match_option("(B) because", [" A", " B"]), match_option("A.", [" A", " B"])
+    (1, 0)
+    >>> match_option("Another thing", [" A", " B"]) is None
+    True
+    """
+    line = re.sub(r"^\W+", "", line).casefold()
+    labels = [option.strip().casefold() for option in options]
+    # Longest first, so that a label which begins with another ("not true") is not taken for it.
+    for index in sorted(range(len(labels)), key=lambda i: -len(labels[i])):
+        label = labels[index]
+        if line.startswith(label):
+            rest = line[len(label) :]
+            if not rest or not re.match(r"[\w]", rest) or _UNSPACED.match(label[-1]):
+                return index
+    return None
