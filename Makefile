@@ -1,0 +1,42 @@
+# The artifact's verbs. `make help` lists them with the time each takes.
+
+VENV ?= .venv
+PROFILE ?= smoke
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)
+export TOKENIZERS_PARALLELISM := false
+PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check plan reproduce test compare report verify-sources clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+setup: $(VENV)/.complete ## build the environment from the hash-locked list
+$(VENV)/.complete: requirements/install.sh $(wildcard requirements/*.txt)
+	VENV=$(VENV) bash requirements/install.sh
+
+check: setup ## what this machine lacks for PROFILE (default smoke), before anything starts
+	python -m stages.check --profile $(PROFILE)
+
+plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all
+	python -m stages.plan --profile $(PROFILE)
+
+reproduce: check ## every stage of PROFILE, from download to report
+	dvc repro $(PIPELINE)
+
+test: setup ## the tests
+	python -m pytest
+
+compare: setup ## our tables against the paper's; exit 0 same, 1 differs, 2 missing, 3 could not run
+	@python -m stages.verdict --profile $(PROFILE)
+
+report: setup ## the HTML report again
+	dvc repro --single-item $(PIPELINE):report
+
+verify-sources: setup ## whether every pinned model and data set can be reached
+	python -m stages.verify_sources --profile $(PROFILE)
+
+clean: ## remove outputs and half results of every profile (not the environment, not DVC's cache)
+	rm -rf artifacts work

@@ -1,0 +1,24 @@
+"""Print what this machine lacks for a profile; exit 1 if the run cannot succeed.
+
+    python -m stages.check --profile paper
+"""
+
+from maple import preflight, stage
+from maple.errors import MapleError
+
+
+def main(params, arguments):
+    found = list(preflight.findings(params))
+    for finding in found:
+        print(f"{'ok  ' if not finding.do else 'MISS' if finding.stops else 'note'}  {finding.name}: {finding.found}")
+        if finding.do:
+            print(f"      do: {finding.do}")
+    missing = [finding.name for finding in found if finding.stops]
+    if missing:
+        raise MapleError(
+            f"the {params.profile} profile cannot run here", why=f"missing: {', '.join(missing)}", do="see the lines above; nothing was started"
+        )
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main)

@@ -1,0 +1,49 @@
+"""Toy objects for the tests: a random Llama of two small layers, and a tokenised training set."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+import transformers
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+transformers.utils.logging.disable_progress_bar()
+
+VOCABULARY = 128
+SHAPE = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+)
+
+
+def save_model(folder: Path, kind: str = "llama", dtype=torch.bfloat16) -> Path:
+    """A random model, the same at every call, in Hugging Face layout."""
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=32)) if kind == "mistral" else LlamaForCausalLM(LlamaConfig(**SHAPE))
+    model.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def save_rows(path: Path, count: int = 24, seed: int = 0) -> Path:
+    """Rows of 6 to 40 tokens whose answer is the prompt's last token over and over: easy to learn."""
+    rng = random.Random(seed)
+    rows = {"input_ids": [], "answer_start": [], "language": [], "id": []}
+    for i in range(count):
+        prompt = [rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(4, 20))]
+        rows["input_ids"].append(prompt + [prompt[-1]] * rng.randrange(2, 20))
+        rows["answer_start"].append(len(prompt))
+        rows["language"].append("en")
+        rows["id"].append(f"toy-{i}")
+    schema = pa.schema(
+        [("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int32()), ("language", pa.string()), ("id", pa.string())]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.ipc.new_file(str(path), schema) as writer:
+        writer.write_table(pa.table(rows, schema=schema))
+    return path
