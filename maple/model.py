@@ -56,12 +56,7 @@ def lora_alpha(recipe: Recipe, rank: int) -> int:
     128
     """
     alpha = recipe.lora.alpha
-    if isinstance(alpha, int):
-        return alpha
-    factor = alpha.removesuffix("r")
-    if not alpha.endswith("r") or not factor.isdigit():
-        raise MapleError(f"'recipe.lora.alpha' is {alpha!r}", why="alpha is a number or a multiple of the rank", do="write 16 or 2r")
-    return int(factor) * rank
+    return alpha if isinstance(alpha, int) else int(alpha.removesuffix("r")) * rank
 
 
 def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):

@@ -5,6 +5,7 @@ are explained there. `load` checks the whole file, so every stage refuses a bad 
 """
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from maple.cell import BITS, Base, Cell, grid
 from maple.errors import MapleError, nearest
 
 TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum", "alpaca_eval")
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROFILES = Path("profiles")
 
 
@@ -295,20 +297,30 @@ def _check_names(params: Params, path: Path) -> None:
         if model not in known_models:
             raise _unknown(path, key, "model", model, known_models)
     if params.quantisation.bits not in BITS:
-        raise _unknown(path, "quantisation.bits", "bit width", params.quantisation.bits, BITS)
+        raise _wrong(path, "quantisation.bits", params.quantisation.bits, "4, 8 or 16")
     for key, dataset in [("dataset", params.dataset)] + [("grid.datasets", d) for d in params.grid.datasets]:
         if dataset not in params.datasets:
             raise _unknown(path, key, "training set", dataset, params.datasets)
     for name, training_set in params.datasets.items():
+        known_codes = languages.of_task(training_set.source)
         for code in training_set.languages:
-            if code not in languages.CODES:
-                raise _unknown(path, f"datasets.{name}.languages", "language", code, languages.CODES)
+            if code not in known_codes:
+                raise _unknown(path, f"datasets.{name}.languages", f"{training_set.source} language", code, known_codes)
+    for key, targets in [("lora.targets", params.lora.targets or []), ("recipe.lora.targets", params.recipe.lora.targets)]:
+        for target in targets:
+            if target not in TARGETS:
+                raise _unknown(path, key, "target module", target, TARGETS)
+    for key, alpha in [("lora.alpha", params.lora.alpha), ("recipe.lora.alpha", params.recipe.lora.alpha)]:
+        if isinstance(alpha, str) and not re.fullmatch(r"\d+r", alpha):
+            raise _wrong(path, key, alpha, "a number, or a multiple of the rank like 2r")
     for name, task in params.evaluation.tasks.items():
         if name not in TASKS:
             raise _unknown(path, "evaluation.tasks", "task", name, TASKS)
         for code in task.languages:
             if code not in languages.of_task(name):
                 raise _unknown(path, f"evaluation.tasks.{name}.languages", f"{name} language", code, languages.of_task(name))
+        if not 0 <= task.shots <= 8:
+            raise _wrong(path, f"evaluation.tasks.{name}.shots", task.shots, "0 to 8")
     for key, rank in [("lora.r", params.lora.r)] + [("grid.ranks", r) for r in params.grid.ranks]:
         if rank < 1:
             raise MapleError(f"{path}: '{key}' is {rank}", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
