@@ -1,11 +1,18 @@
 """The tasks by name. A new one is a file beside these, a line here and its prompts; docs/EXTENDING.md shows it."""
 
 from maple.errors import MapleError, nearest
+from maple.tasks.alpaca_eval import AlpacaEval
 from maple.tasks.base import Task
+from maple.tasks.belebele import Belebele
+from maple.tasks.mlqa import Mlqa
 from maple.tasks.xcopa import Xcopa
+from maple.tasks.xlsum import Xlsum
+from maple.tasks.xnli import Xnli
 from maple.tasks.xquad import Xquad
 
-TASKS: dict[str, Task] = {task.name: task for task in (Xcopa(), Xquad())}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Xnli(), Xcopa(), Xquad(), Belebele(), Mlqa(), Xlsum(), AlpacaEval())
+}
 
 
 def get(name: str) -> Task:

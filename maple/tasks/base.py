@@ -5,7 +5,7 @@
     form = task.form("english", "ar", scoring="loglikelihood")
     form.prompt(example)     the text before the answer
     form.options(example)    the answers to compare, each with its leading space; None for free text
-    form.answer(example)     the right answer as a shot shows it: shots are `prompt + answer`, joined by `form.join`
+    form.shot(example)       prompt and right answer; shots and the question's prompt are joined by `form.join`
     task.extract(output, example, form) -> prediction      (generation only)
     task.score(prediction, example, repair) -> {metric: 0..1}
 
@@ -63,11 +63,16 @@ class Form:
         return [prompts.fill(text, values, self.name) for text in self.option_texts]
 
     def answer(self, example: Example) -> str:
-        """The right answer with its leading space, as a shot shows it."""
+        """The right answer with its leading space."""
         options = self.options(example)
         if options is not None:
             return options[example.reference]
         return prompts.fill(self.answer_text, self.derive(example, self.words), self.name)
+
+    def shot(self, example: Example) -> str:
+        """An example with its answer. A form whose prompt is empty (harness XNLI) begins without the leading space."""
+        prompt = self.prompt(example)
+        return prompt + self.answer(example) if prompt else self.answer(example).lstrip(" ")
 
     @property
     def fingerprint(self) -> str:
@@ -133,6 +138,12 @@ class Task:
                 f"{self.name} cannot be scored by loglikelihood",
                 why="its answers are free text, so there are no options to compare",
                 do=f"set evaluation.tasks.{self.name}.scoring to generation",
+            )
+        if scoring == "generation" and not text:
+            raise MapleError(
+                f"prompt {file.name} is for loglikelihood only",
+                why="it compares whole sentences and asks nothing that could be answered",
+                do=f"set evaluation.tasks.{self.name}.scoring to loglikelihood, or choose another prompt_set",
             )
         return Form(file.name, text, options, answer, file.words, self.derive, stop=self.stop)
 

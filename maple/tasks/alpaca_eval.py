@@ -1,0 +1,39 @@
+"""AlpacaEval (Li et al. 2023): answers to 805 English instructions, judged against a reference model's.
+
+The model's answers are generated here; the judge stage scores them. AlpacaEval 1 compares with
+text_davinci_003 (alpaca_eval.json), AlpacaEval 2 with gpt4_1106_preview (alpaca_eval_gpt4_baseline.json); the
+instructions are the same, so both take their ids from the first file. A model is asked in the template that it was
+finetuned with: prompt set `english` is Alpaca's without input, a test keeps it equal to maple/template.py's.
+"""
+
+from pathlib import Path
+
+from maple.tasks import rows
+from maple.tasks.base import Example, Form, Task
+
+FILES = {"text_davinci_003": "alpaca_eval.json", "gpt4_1106_preview": "alpaca_eval_gpt4_baseline.json"}
+_SCHEMA = {"instruction": str, "output": str, "generator": str, "dataset": str}
+
+
+class AlpacaEval(Task):
+    name = source = "alpaca_eval"
+    splits = ("eval",)
+    metrics = ("winrate",)
+    # A judge without a preference; the reference model is not the chance level of anything.
+    chance = 0.5
+    # Only the end-of-text token ends an answer: instructions ask for lists and several paragraphs.
+    stop = ()
+
+    def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
+        found = rows.json_array(folder / FILES["text_davinci_003"], _SCHEMA)
+        return [
+            Example(str(number), language, {"instruction": row["instruction"], "output": row["output"]}, row["output"])
+            for _, number, row in found
+        ]
+
+    def extract(self, output: str, example: Example, form: Form) -> str:
+        return output.strip()
+
+    def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
+        """Nothing yet: a win rate needs the judge."""
+        return {}
