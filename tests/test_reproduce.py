@@ -1,0 +1,183 @@
+"""The whole pipeline in fresh copies of this tree: twice from scratch, then everything one does with a finished run."""
+
+import csv
+import filecmp
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maple import params
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
+    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
+    "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9",  # any use of the network fails
+}  # fmt: skip
+CELLS = [cell.name for cell in params.load("smoke").cells]
+
+
+def copy_of_tree(folder: Path) -> Path:
+    """What a fresh clone would hold, of the working tree as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(lambda n: (ROOT / n).exists(), listed.stdout.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "copy"]):
+        subprocess.run(command, cwd=folder, check=True, env=ENVIRONMENT)
+    return folder
+
+
+def run(folder: Path, *command: str, code: int = 0) -> str:
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def twice(tmp_path_factory):
+    """Two copies, each reproduced from nothing, side by side."""
+    copies = [copy_of_tree(tmp_path_factory.mktemp(f"copy{i}")) for i in range(2)]
+    running = [
+        subprocess.Popen(["dvc", "repro"], cwd=copy, env=ENVIRONMENT, stdout=open(copy / "out.txt", "w"), stderr=subprocess.STDOUT)
+        for copy in copies
+    ]
+    for process, copy in zip(running, copies, strict=True):
+        assert process.wait() == 0, (copy / "out.txt").read_text()[-6000:]
+        (copy / "out.txt").rename(copy.with_name(copy.name + ".txt"))
+    return copies
+
+
+@pytest.fixture
+def finished(twice):
+    """The first copy, put back to its finished state before each test."""
+    run(twice[0], "git", "checkout", "-q", "--", "params.yaml", "dvc.yaml")
+    return twice[0]
+
+
+def test_two_runs_from_scratch_give_the_same_tables_figures_and_adapters(twice):
+    results = [sorted(p.relative_to(copy) for p in (copy / "paper_tables/regenerated").rglob("*") if p.is_file()) for copy in twice]
+    weights = [sorted(p.relative_to(copy) for p in (copy / "artifacts").rglob("*.safetensors")) for copy in twice]
+    assert results[0] == results[1] and len(results[0]) > 20
+    assert weights[0] == weights[1] and len(weights[0]) >= len(CELLS)
+    different = [str(p) for p in results[0] + weights[0] if not filecmp.cmp(twice[0] / p, twice[1] / p, shallow=False)]
+    assert different == []
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_finetuning_lowers_the_held_out_loss_of_every_cell(finished, cell):
+    found = json.loads((finished / "artifacts/smoke/adapters" / cell / "record.json").read_text())
+    assert found["heldout_loss"]["after"] < 0.9 * found["heldout_loss"]["before"]
+
+
+def test_every_cell_is_scored_on_every_task_and_language(finished):
+    given = params.load("smoke")
+    wanted = {(task, code) for task, options in given.evaluation.tasks.items() for code in options.languages}
+    for name in [*CELLS, *given.grid.bases, "experiment"]:
+        folder = finished / "artifacts/smoke/scores" / name
+        kept = {tuple(p.name.removesuffix(".jsonl.gz").split("-")) for p in (folder / "examples").iterdir()}
+        scored = {(s["task"], s["language"]) for s in json.loads((folder / "record.json").read_text())["scores"]}
+        assert kept == wanted
+        assert scored == {pair for pair in wanted if pair[0] != "alpaca_eval"}
+        assert (finished / "artifacts/smoke/judgements" / f"{name}.json").exists()
+
+
+def test_everything_a_person_reads_says_smoke(finished):
+    texts = [p for p in (finished / "paper_tables/regenerated/smoke").rglob("*") if p.suffix in {".md", ".tex", ".svg"}]
+    assert texts and [str(p) for p in texts if "SMOKE" not in p.read_text()] == []
+    assert "SMOKE" in (finished.with_name(finished.name + ".txt")).read_text().splitlines()[-40:].__str__()
+
+
+def test_a_second_run_does_nothing(finished):
+    assert "Running stage" not in run(finished, "dvc", "repro")
+
+
+def test_changing_the_tables_code_retrains_nothing(finished):
+    path = finished / "maple" / "tables.py"
+    text = path.read_text()
+    path.write_text(text + "\n# touched\n")
+    stale = run(finished, "dvc", "status")
+    path.write_text(text)
+    assert "tables" in stale and "train" not in stale and "evaluate" not in stale
+
+
+def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
+    out = run(finished, "dvc", "exp", "run", "-S", "lora.r=32")
+    ran = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
+    assert ran[:2] == ["train_experiment", "evaluate_experiment"]
+    assert set(ran[2:]) <= {"judge", "collect", "tables", "figures", "compare", "report"} and "tables" in ran
+    assert "xquad" in run(finished, "dvc", "metrics", "diff", "--all")
+    assert "xquad" in run(finished, "dvc", "exp", "show", "--csv", "--no-pager")
+    assert yaml.safe_load((finished / "params.yaml").read_text())["lora"]["r"] == 32
+    table = (finished / "paper_tables/regenerated/smoke/tables/table1.md").read_text()
+    assert "experiment" in table
+    run(finished, "dvc", "exp", "run", "-S", "lora.r=8")
+
+
+def test_a_queue_of_ranks_works(finished):
+    run(finished, "git", "add", "-A")
+    run(finished, "git", "commit", "-qm", "finished")
+    run(finished, "dvc", "exp", "run", "--queue", "-S", "lora.r=4,16", "evaluate_experiment")
+    run(finished, "dvc", "queue", "start", "-j", "1")
+    for _ in range(120):
+        status = run(finished, "dvc", "queue", "status")
+        if "Success" in status and "Running" not in status and "Queued" not in status:
+            break
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+
+
+def test_a_bare_clone_runs_four_stages_for_one_experiment(tmp_path):
+    copy = copy_of_tree(tmp_path / "bare")
+    out = run(copy, "dvc", "exp", "run", "-S", "lora.r=32", "evaluate_experiment")
+    ran = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
+    assert ran == ["download", "prepare@bactrian-x-11", "train_experiment", "evaluate_experiment"]
+
+
+def test_a_pulled_run_trains_nothing(finished, tmp_path):
+    run(finished, "dvc", "remote", "add", "-f", "-d", "shared", str(tmp_path / "remote"))
+    run(finished, "dvc", "push", "-q")
+    run(finished, "dvc", "push", "-q", "--run-cache")
+    run(finished, "git", "add", "-A")
+    run(finished, "git", "commit", "-qm", "pushed", "--allow-empty")
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "-q", str(finished), str(clone))
+    run(clone, "dvc", "pull", "-q", "--run-cache")
+    assert "Running stage 'train" not in run(clone, "dvc", "repro")
+
+
+def test_ctrl_c_during_training_is_continued(finished):
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.train", "--name", "experiment"],
+            cwd=finished, env=ENVIRONMENT | {"PYTHONPATH": "."}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    log = finished / "work/smoke/logs/train-experiment.log"
+    log.unlink(missing_ok=True)
+    process = start()
+    while "step 2 " not in (log.read_text() if log.exists() else ""):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from the checkpoint" in out
+    bill = finished / "artifacts/smoke/adapters/experiment/bill.json"
+    again = start()
+    again.communicate(timeout=120)
+    assert again.returncode == 0 and json.loads(bill.read_text())["resumed_at_step"] >= 2
+
+
+def test_tables_are_plain_files_that_diff_can_hold_against_the_published_ones(finished):
+    for table in ("table1.csv", "table2.csv"):
+        ours = list(csv.reader(open(finished / "paper_tables/regenerated/smoke/tables" / table)))
+        theirs = list(csv.reader(open(finished / "paper_tables/published" / table)))
+        assert ours[0][: len(theirs[0])] == theirs[0]
