@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from maple import record
@@ -224,10 +223,14 @@ def write(folder: Path, profile: str, asked: list[str], missing: list[str], reco
     record.write_json(folder / "cells.json", cells)
 
 
+_GROUPS = "row groups"
+
+
 def write_examples(path: Path, groups: Iterable[tuple[str, str, dict[str, dict[str, float]]]]) -> None:
     """One row group per task and language; within it by name in the order given, then by example."""
     label = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema([("name", label), ("task", label), ("language", label), ("id", label), ("score", pa.float32())])
+    written = []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for task, language, found in groups:
             count = sum(map(len, found.values()))
@@ -243,6 +246,9 @@ def write_examples(path: Path, groups: Iterable[tuple[str, str, dict[str, dict[s
             ]
             if count:
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=count)
+                written.append(f"{task} {language}")
+        # Finding a group by filtering on its columns would read the whole file each time.
+        writer.add_key_value_metadata({_GROUPS: "\n".join(written)})
 
 
 def _labels(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
@@ -251,8 +257,11 @@ def _labels(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
 
 def read_examples(path: Path, task: str, language: str) -> Examples:
     """Empty lists when the file has no such task and language."""
-    wanted = (pc.field("task") == task) & (pc.field("language") == language)
-    table = pq.read_table(path, columns=["name", "id", "score"], filters=wanted, read_dictionary=["name", "id"])
+    with pq.ParquetFile(path, read_dictionary=["name", "id"]) as file:
+        groups = file.metadata.metadata[_GROUPS.encode()].decode().split("\n")
+        if f"{task} {language}" not in groups:
+            return Examples([], [], np.empty((0, 0), dtype=np.float32))
+        table = file.read_row_group(groups.index(f"{task} {language}"), columns=["name", "id", "score"])
     (names, rows), (ids, columns) = _encoded(table["name"]), _encoded(table["id"])
     scores = np.full((len(names), len(ids)), np.nan, dtype=np.float32)
     scores[rows, columns] = table["score"].to_numpy()
