@@ -139,10 +139,10 @@ class Task:
                 why="its answers are free text, so there are no options to compare",
                 do=f"set evaluation.tasks.{self.name}.scoring to generation",
             )
-        if scoring == "generation" and not text:
+        if scoring == "generation" and any("{" in option for option in options):
             raise MapleError(
                 f"prompt {file.name} is for loglikelihood only",
-                why="it compares whole sentences and asks nothing that could be answered",
+                why="its options are whole sentences; no model generates one of them to the letter",
                 do=f"set evaluation.tasks.{self.name}.scoring to loglikelihood, or choose another prompt_set",
             )
         return Form(file.name, text, options, answer, file.words, self.derive, stop=self.stop)

@@ -6,6 +6,7 @@ and 37 in Swahili, 5 and 4 in Indonesian and Italian. Everybody scores the field
 `repair` takes it, by `idx`, from a file of an agreeing language.
 """
 
+import re
 from pathlib import Path
 
 from maple.errors import MapleError
@@ -44,8 +45,10 @@ class Xcopa(ChoiceTask):
         fields = example.fields
         return fields | {
             "connector": words[fields["question"]],
-            # As lm-evaluation-harness has it: the premise without its last character, whatever that is.
+            # As lm-evaluation-harness has it: the premise without its last character, whatever that is. Thai and
+            # nearly all Tamil premises have no full stop and so lose a letter.
             "premise_cut": fields["premise"].strip()[:-1],
+            "premise_stem": re.sub(r"[.!?。！？।]+$", "", fields["premise"].strip()),
             "choice1_lower": fields["choice1"][:1].lower() + fields["choice1"][1:],
             "choice2_lower": fields["choice2"][:1].lower() + fields["choice2"][1:],
         }
