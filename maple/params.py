@@ -144,7 +144,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Tables:
-    best: Literal["row", "cell"]
+    best: Literal["row", "cell", "heldout"]
     average: Literal["half-up", "half-even"]
     accept_missing: bool
     claim_margin: float

@@ -7,6 +7,7 @@ the published ones (which is what makes tests of tables and figures meaningful),
 language are invented: no number of it means anything.
 """
 
+import dataclasses
 import sys
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from maple import collected, languages
 from maple.cell import Base, Cell, grid
+from maple.params import Params, parse
 
 MODELS = ("llama-2-7b", "mistral-7b")
 DATASETS = ("multialpaca", "bactrian-x-22", "bactrian-x-11", "alpaca")
@@ -48,6 +50,13 @@ def task_languages(task: str) -> list[str]:
         grouped = [code for code, language in languages.table().items() if language.group]
         return sorted(code for code in grouped + EXTRA_BELEBELE if code in languages.of_task("belebele"))
     return sorted(languages.of_task(task))
+
+
+def params(**tables_options) -> Params:
+    """The paper profile's parameters, with options of its `tables` block changed, and fewer resamples for speed."""
+    found = parse(Path("profiles/paper/params.yaml"))
+    evaluation = dataclasses.replace(found.evaluation, bootstrap_samples=200)
+    return dataclasses.replace(found, evaluation=evaluation, tables=dataclasses.replace(found.tables, **tables_options))
 
 
 def names() -> list[str]:

@@ -1,0 +1,35 @@
+"""Write Tables 1 and 2 in the paper's layout, and the tables behind them, from collected scores.
+
+    python -m stages.tables --profile smoke
+
+paper_tables/regenerated/<profile>/tables/ gets table1 and table2 as CSV, Markdown and LaTeX, which
+`diff -r` with paper_tables/published/tables compares; details/ has the configuration and interval of each cell
+and the whole grid, languages/ one table per task, analyses/ what the paper asks but prints no numbers for.
+"""
+
+from maple import analyses, collected, published, record, render, stage, tables
+
+
+def main(params, arguments):
+    results = tables.Results(collected.load(params.artifacts / "collected"), params)
+    destination = params.regenerated / "tables"
+    with record.folder(destination) as part:
+        for name in published.TABLES:
+            table = tables.regenerated(results, name)
+            for suffix, text_of in render.FORMATS.items():
+                record.write_text(part / f"{name}.{suffix}", text_of(table))
+            record.write_text(part / "details" / f"{name}_cells.csv", render.to_csv(tables.cells_csv(results, name)))
+        record.write_text(part / "details" / "grid.csv", render.to_csv(tables.grid_csv(results)))
+        for task in params.evaluation.tasks:
+            long, wide = tables.language_tables(results, task)
+            record.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
+            record.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
+        for name, (long, summary) in analyses.all_of(results).items():
+            record.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
+            record.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
+    print(render.to_markdown(tables.regenerated(results, "table1")))
+    print(f"written: {destination}")
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main)
