@@ -3,16 +3,13 @@
     python -m stages.figures --profile smoke
 """
 
-from maple import collected, figures, published, stage
-from maple.figures.scored import Scored
+from maple import collected, figures, published, stage, tables
 
 
 def main(params, arguments):
-    found = collected.load(params.artifacts / "collected")
-    evaluation, tables = params.evaluation, params.tables
-    scored = Scored(found, evaluation.bootstrap_samples, evaluation.seed, tables.confidence)
+    results = tables.Results(collected.load(params.artifacts / "collected"), params)
     folder = params.regenerated / "figures"
-    names = figures.write_all(figures.pictures(scored, published.printed("table1"), tables.best), folder, found.profile)
+    names = figures.write_all(figures.pictures(results, published.printed("table1")), folder, results.label)
     print(f"{', '.join(names)} (svg, png, csv, txt) in {folder}")
 
 

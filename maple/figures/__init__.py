@@ -9,27 +9,26 @@ from pathlib import Path
 from maple import record
 from maple.figures import figure1, figure2, figure3, figure4, style
 from maple.figures.picture import Picture
-from maple.figures.scored import Scored
+from maple.tables import Results
 
 
-def pictures(scored: Scored, published: figure2.Published, best: str) -> list[Picture]:
-    """The four figures from our records, and Figure 2 from the published Table 1; `best` is `tables.best`."""
+def pictures(results: Results, published: figure2.Published) -> list[Picture]:
+    """The four figures from our records, and Figure 2 from the published Table 1."""
     return [
-        figure1.picture(scored),
-        figure2.picture(scored, published, best),
+        figure1.picture(results),
+        figure2.picture(results, published),
         figure2.published_picture(published),
-        figure3.picture(scored, best),
-        figure4.picture(scored, best),
+        figure3.picture(results),
+        figure4.picture(results),
     ]
 
 
-def write_all(pictures: list[Picture], folder: Path, profile: str) -> list[str]:
-    """Write every picture into `folder`, whole or not at all; returns the names of the figures."""
-    smoke = profile == "smoke"
+def write_all(pictures: list[Picture], folder: Path, label: str | None) -> list[str]:
+    """Write every picture into `folder`, whole or not at all, with the label on each; returns the names of the figures."""
     with record.folder(folder) as part:
         for picture in pictures:
-            text = f"{style.SMOKE}. {picture.text}" if smoke else picture.text
-            record.write_text(part / f"{picture.name}.csv", picture.csv("SMOKE" if smoke else None))
+            text = f"{label}. {picture.text}" if label else picture.text
+            record.write_text(part / f"{picture.name}.csv", picture.csv(label.split(":")[0] if label else None))
             record.write_text(part / f"{picture.name}.txt", f"{picture.title}\n\n{text}\n")
-            style.save(picture.draw, part / picture.name, picture.title, text, smoke)
+            style.save(picture.draw, part / picture.name, picture.title, text, label)
     return [picture.name for picture in pictures]

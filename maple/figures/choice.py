@@ -1,49 +1,56 @@
-"""Which cells a figure shows: those that stand in Table 1, chosen by the same rule (`tables.best`)."""
+"""Which configurations a figure shows: those that stand in Table 1 (`tables.best`), with each model's base beside them."""
 
-from maple.cell import Base
+from dataclasses import dataclass
+
 from maple.figures import style
-from maple.figures.scored import Scored
+from maple.resampled import Quantity
+from maple.tables import AVERAGE, Configuration, Results
 
 
-def best_cells(scored: Scored, tasks: list[str]) -> dict[tuple[str, str], str]:
-    """(model, training set) -> name of the cell with the highest average over `tasks`.
+@dataclass(frozen=True)
+class Shown:
+    model: str
+    dataset: str
+    configuration: Configuration
 
-    A cell that lacks one of them cannot win; ties go to the first in the grid.
-    """
-    best: dict[tuple[str, str], tuple[float, str]] = {}
-    for name, record in scored.cells():
-        average = scored.average(name, tasks)
-        row = (record["model"], record["dataset"])
-        if average is not None and (row not in best or average.value > best[row][0]):
-            best[row] = (average.value, name)
-    order = style.training_sets({dataset for _, dataset in best})
-    return {row: best[row][1] for row in sorted(best, key=lambda row: (row[0], order.index(row[1])))}
+    def where(self) -> dict:
+        """The columns that say where a row's numbers come from."""
+        rank, bits = self.configuration.rank or None, self.configuration.bits
+        return {"model": self.model, "dataset": self.dataset, "rank": rank, "bits": bits}
 
 
-def shown(scored: Scored, best: str, task: str) -> list[tuple[str, str, str]]:
-    """(model, training set, name) to draw for `task`: one cell per row of Table 1, after each model's own base."""
-    cells = best_cells(scored, scored.tasks if best == "row" else [task])
+def rows(results: Results) -> list[tuple[str, str]]:
+    """(model, training set) of the grid, by model, training sets in the paper's order."""
+    order = style.training_sets({dataset for _, dataset in results.rows})
+    return sorted(results.rows, key=lambda row: (row[0], order.index(row[1])))
+
+
+def shown(results: Results, task: str) -> list[Shown]:
+    """What to draw for `task`: per model its base, then the configuration of each row of Table 1 that has one."""
     chosen = []
-    for model in sorted({model for model, _ in cells}):
-        records = scored.collected.records.values()
-        # The widest base that was scored: the least quantised is the nearest to the model as released.
-        bits = [record["bits"] for record in records if record["kind"] == "base" and record["model"] == model]
-        if bits:
-            chosen.append((model, style.NO_TRAINING, Base(model, max(bits)).name))
-        chosen += [(model, dataset, name) for (other, dataset), name in cells.items() if other == model]
+    for model in sorted({model for model, _ in rows(results)}):
+        # The widest base of the grid: the least quantised is the nearest to the model as released.
+        bits = max(base.bits for base in results.params.bases if base.model == model)
+        chosen.append(Shown(model, style.NO_TRAINING, Configuration(0, bits, (f"{model}-{bits}bit",))))
+        for _, dataset in (row for row in rows(results) if row[0] == model):
+            configuration = results.chosen(model, dataset, task)
+            if configuration:
+                chosen.append(Shown(model, dataset, configuration))
     return chosen
 
 
-def best_models(scored: Scored, best: str) -> dict[str, dict[str, str]]:
-    """{model: {task: name of the cell}}: per model its best row of Table 1, or with `best` = cell its best cell per task."""
-    chosen: dict[str, dict[str, str]] = {}
-    for task in scored.tasks:
-        wanted = scored.tasks if best == "row" else [task]
-        winners: dict[str, tuple[float, str]] = {}
-        for (model, _), name in best_cells(scored, wanted).items():
-            value = scored.average(name, wanted).value
-            if model not in winners or value > winners[model][0]:
-                winners[model] = (value, name)
-        for model, (_, name) in winners.items():
-            chosen.setdefault(model, {})[task] = name
-    return {model: chosen[model] for model in sorted(chosen)}
+def best_of_model(results: Results, model: str, task: str) -> Shown | None:
+    """The model's best row of Table 1: by average, or by `task` where every cell of the table has its own configuration."""
+    by = task if results.params.tables.best == "cell" else AVERAGE
+    best: tuple[float, Shown] | None = None
+    for _, dataset in (row for row in rows(results) if row[0] == model):
+        configuration = results.chosen(model, dataset, task)
+        score = results.score(configuration, by) if configuration else None
+        if score is not None and (best is None or score.value > best[0]):
+            best = (score.value, Shown(model, dataset, configuration))
+    return best[1] if best else None
+
+
+def ends(results: Results, quantity: Quantity) -> dict[str, float]:
+    """value, low and high of the interval, as the rows of a figure carry them."""
+    return quantity.interval(results.params.tables.confidence)._asdict()

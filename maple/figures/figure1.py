@@ -4,47 +4,41 @@ The caption of the paper says "average model performance ... across tasks on all
 its heading says Belebele, its numbers are not printed. Alpaca, which the caption leaves out, is drawn as well.
 """
 
-from maple.figures import style
+from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.figures.scored import Scored
 from maple.resampled import Quantity, mean
+from maple.tables import AVERAGE, TASKS, Results
 
 ALL = "all"
 
 
-def picture(scored: Scored) -> Picture:
-    rows = numbers(scored)
+def picture(results: Results) -> Picture:
+    rows = numbers(results)
     title = "Figure 1. Average over tasks for every rank and quantisation"
-    return Picture("figure1", title, words(rows, scored.tasks), rows, draw)
+    return Picture("figure1", title, words(rows), rows, draw)
 
 
-def numbers(scored: Scored) -> list[Row]:
-    """One row per cell, then per model and training set the mean over its cells with bits and rank `all`.
+def numbers(results: Results) -> list[Row]:
+    """One row per configuration, then per model and training set the mean over all of its cells, with rank and bits `all`.
 
-    Seeds of one configuration are averaged like configurations. A cell that lacks a task is left out; `cells` says
-    how many are behind a row.
+    Replicate seeds of a configuration are averaged. A configuration that lacks a task is left out: a mean of fewer
+    tasks is another number. `cells` says how many are behind a row.
     """
-    averages: dict[tuple, list[Quantity]] = {}
-    for name, record in scored.cells():
-        average = scored.average(name, scored.tasks)
-        if average is not None:
-            key = (record["model"], record["dataset"], record["bits"], record["rank"])
-            averages.setdefault(key, []).append(average)
-    order = style.training_sets({dataset for _, dataset, _, _ in averages})
-    rows = [
-        _row(scored, *key, averages[key])
-        for key in sorted(averages, key=lambda key: (key[0], order.index(key[1]), key[2], key[3]))
-    ]
-    whole: dict[tuple, list[Quantity]] = {}
-    for (model, dataset, _, _), found in averages.items():
-        whole.setdefault((model, dataset), []).extend(found)
-    ordered = sorted(whole, key=lambda key: (key[0], order.index(key[1])))
-    return rows + [_row(scored, model, dataset, ALL, ALL, whole[model, dataset]) for model, dataset in ordered]
+    single, whole = [], []
+    for model, dataset in choice.rows(results):
+        scores = [(c, results.score(c, AVERAGE)) for c in results.rows[model, dataset]]
+        complete = [(c, score) for c, score in scores if score is not None]
+        for c, score in sorted(complete, key=lambda pair: (pair[0].bits, pair[0].rank)):
+            single.append(_row(results, model, dataset, c.bits, c.rank, len(c.names), score))
+        if complete:
+            cells = sum(len(c.names) for c, _ in complete)
+            whole.append(_row(results, model, dataset, ALL, ALL, cells, mean(score for _, score in complete)))
+    return single + whole
 
 
-def _row(scored: Scored, model: str, dataset: str, bits: int | str, rank: int | str, parts: list[Quantity]) -> Row:
-    where = {"model": model, "dataset": dataset, "bits": bits, "rank": rank, "cells": len(parts)}
-    return where | scored.ends(mean(parts))
+def _row(results: Results, model: str, dataset: str, bits: int | str, rank: int | str, cells: int, score: Quantity) -> Row:
+    where = {"model": model, "dataset": dataset, "bits": bits, "rank": rank, "cells": cells}
+    return where | choice.ends(results, score)
 
 
 def draw(rows: list[Row]):
@@ -93,14 +87,14 @@ def draw(rows: list[Row]):
     return figure
 
 
-def words(rows: list[Row], tasks: list[str]) -> str:
+def words(rows: list[Row]) -> str:
     means_of = [
         f"{style.label(row['model'])} on {style.label(row['dataset'])} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['cells']} cells)"
         for row in rows
         if row["bits"] == ALL
     ]
     return (
-        f"Average score over {', '.join(map(style.label, tasks))} against LoRA rank, one panel per model and bit width, "
+        f"Average score over {', '.join(map(style.label, TASKS))} against LoRA rank, one panel per model and bit width, "
         "one series per training set, with 95 % intervals. The tasks mix accuracy, F1 and ROUGE-L, so the average is an "
-        f"index and has no chance level. Mean over all ranks and bit widths: {'; '.join(means_of) or 'no cell has every task'}."
+        f"index and has no chance level. Mean over all ranks and bit widths: {'; '.join(means_of) or 'no configuration has every task'}."
     )

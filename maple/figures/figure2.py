@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.figures.scored import TASKS, Scored
 from maple.published import number as printed_number
+from maple.tables import TASKS, Results
 
 # Keys of the published rows -> label; the order of the paper's caption, best first.
 BASELINES = {
@@ -33,8 +33,8 @@ LOOKS = [
 Published = dict[tuple[str, str], str]
 
 
-def picture(scored: Scored, published: Published, best: str) -> Picture:
-    rows = numbers(scored, published, best)
+def picture(results: Results, published: Published) -> Picture:
+    rows = numbers(results, published)
     return Picture("figure2", "Figure 2. Best finetuned models against other models, by task", words(rows), rows, draw)
 
 
@@ -44,16 +44,16 @@ def published_picture(published: Published) -> Picture:
     return Picture("figure2-published", title, words(rows), rows, draw)
 
 
-def numbers(scored: Scored, published: Published, best: str) -> list[Row]:
-    """Baselines as published, without interval; then per base model its best training set.
-
-    With `best` = row a model is one cell; with `cell` it is, per task, whichever cell scores highest, as in Table 1.
-    """
-    rows = _baselines(published, scored.tasks)
-    for model, names in choice.best_models(scored, best).items():
-        for task, name in names.items():
-            row = _row(f"{style.label(model)} finetuned", "ours", name, task, None)
-            rows.append(row | scored.ends(scored.average(name, [task])))
+def numbers(results: Results, published: Published) -> list[Row]:
+    """Baselines as published, without interval; then each base model with its best training set."""
+    tasks = [task for task in TASKS if task in results.resampled.tasks]
+    rows = _baselines(published, tasks)
+    for model in sorted({model for model, _ in results.rows}):
+        for task in tasks:
+            best = choice.best_of_model(results, model, task)
+            if best:
+                row = _row(f"{style.label(model)} finetuned", "ours", " ".join(best.configuration.names), task, None)
+                rows.append(row | choice.ends(results, results.score(best.configuration, task)))
     return rows
 
 
@@ -82,7 +82,7 @@ def _number(published: Published, row: str, column: str) -> float | None:
 
 
 def _row(system: str, origin: str, name: str, task: str, value: float | None) -> Row:
-    """`name` is the cell, or the row of Table 1, that the value is taken from."""
+    """`name` is the cells (one per seed), or the row of Table 1, that the value is taken from."""
     where = {"system": system, "origin": origin, "name": name, "task": task, "chance": CHANCE.get(task)}
     return where | {"value": value, "low": None, "high": None}
 

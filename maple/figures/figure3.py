@@ -7,32 +7,32 @@ Group 1 is the languages of MultiAlpaca, group 2 those of Bactrian-X-22 outside 
 from maple import languages
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.figures.scored import Scored
+from maple.tables import Results
 
 GROUPS = {1: "in MultiAlpaca", 2: "only in Bactrian-X-22", 3: "in neither"}
 CHANCE = 1 / 4
 
 
-def picture(scored: Scored, best: str) -> Picture:
-    rows = numbers(scored, best)
+def picture(results: Results) -> Picture:
+    rows = numbers(results)
     return Picture("figure3", "Figure 3. Belebele accuracy by group of languages", words(rows), rows, draw)
 
 
-def numbers(scored: Scored, best: str) -> list[Row]:
+def numbers(results: Results) -> list[Row]:
     """One row per model, training set and group; the base without finetuning, at the same bits, for reference.
 
     `languages` lists the codes behind a row, so a smaller run cannot pass for the paper's 11, 11 and 13.
     """
     groups = {group: [] for group in GROUPS}
-    for code in scored.collected.languages("belebele"):
+    for code in results.collected.languages("belebele"):
         groups.get(languages.table()[code].group, []).append(code)
     rows = []
-    for model, dataset, name in choice.shown(scored, best, "belebele"):
+    for one in choice.shown(results, "belebele"):
         for group, codes in groups.items():
-            score = scored.resampled.score(name, "belebele", codes)
+            score = results.score(one.configuration, "belebele", codes)
             if score:
-                where = {"model": model, "dataset": dataset, "name": name, "group": group, "languages": " ".join(codes)}
-                rows.append(where | {"chance": CHANCE} | scored.ends(score))
+                where = one.where() | {"group": group, "languages": " ".join(codes), "chance": CHANCE}
+                rows.append(where | choice.ends(results, score))
     return rows
 
 

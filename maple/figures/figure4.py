@@ -7,26 +7,24 @@ XQuAD's twelfth language, Chinese, is in the data but not in the figure.
 from maple import languages
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.figures.scored import Scored
+from maple.tables import Results
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi")
 
 
-def picture(scored: Scored, best: str) -> Picture:
-    rows = numbers(scored, best)
+def picture(results: Results) -> Picture:
+    rows = numbers(results)
     return Picture("figure4", "Figure 4. XQuAD F1 by language", words(rows), rows, draw)
 
 
-def numbers(scored: Scored, best: str) -> list[Row]:
+def numbers(results: Results) -> list[Row]:
     """One row per model, training set and language that was scored."""
-    primary = scored.collected.primary()
     rows = []
-    for model, dataset, name in choice.shown(scored, best, "xquad"):
+    for one in choice.shown(results, "xquad"):
         for code in LANGUAGES:
-            score = primary.get((name, "xquad", code))
+            score = results.score(one.configuration, "xquad", [code])
             if score:
-                where = {"model": model, "dataset": dataset, "name": name, "language": code, "metric": score.metric, "n": score.n}
-                rows.append(where | {"value": score.value, "low": score.low, "high": score.high})
+                rows.append(one.where() | {"language": code, "n": score.n} | choice.ends(results, score))
     return rows
 
 

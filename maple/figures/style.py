@@ -20,7 +20,6 @@ from matplotlib.patches import Patch  # noqa: E402
 from maple import record  # noqa: E402
 
 RESOLUTION = 150
-SMOKE = "SMOKE: toy models on made-up data, the numbers mean nothing"
 SETTINGS = {
     "svg.fonttype": "none",  # text stays text: small, selectable, read aloud
     "font.family": "DejaVu Sans",
@@ -123,12 +122,12 @@ def _legend(figure: Figure, handles: list) -> None:
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.5, handletextpad=0.5, columnspacing=1.1)
 
 
-def save(draw: Callable[[], Figure], path: Path, title: str, text: str, smoke: bool) -> None:
+def save(draw: Callable[[], Figure], path: Path, title: str, text: str, label: str | None) -> None:
     """Draw and write `path`.svg and `path`.png; `text` is the alternative for those who cannot see the picture."""
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": path.name}):
         figure = draw()
-        if smoke:
-            _mark_smoke(figure)
+        if label:
+            _mark(figure, label)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=RESOLUTION, metadata={"Software": None, "Title": title, "Description": text})
@@ -136,9 +135,10 @@ def save(draw: Callable[[], Figure], path: Path, title: str, text: str, smoke: b
     record.write_bytes(path.with_suffix(".png"), png.getvalue())
 
 
-def _mark_smoke(figure: Figure) -> None:
-    figure.text(0.5, 0.5, "SMOKE", fontsize=80, color=GREY, alpha=0.18, ha="center", va="center", rotation=20, zorder=10)
-    figure.supxlabel(SMOKE, fontsize=7, color=VERMILION, x=0.99, ha="right")
+def _mark(figure: Figure, label: str) -> None:
+    """The label below, and its first word (SMOKE) across the drawing."""
+    figure.text(0.5, 0.5, label.split(":")[0], fontsize=80, color=GREY, alpha=0.18, ha="center", va="center", rotation=20, zorder=10)
+    figure.supxlabel(label, fontsize=7, color=VERMILION, x=0.99, ha="right")
 
 
 def described(svg: str, name: str, title: str, text: str) -> str:
