@@ -19,8 +19,8 @@ class AlpacaEval(Task):
     name = source = "alpaca_eval"
     splits = ("eval",)
     metrics = ("winrate",)
-    # A judge without a preference; the reference model is not the chance level of anything.
-    chance = 0.5
+    # No chance level: 0.5 means as good as the reference model, which is no guess.
+    chance = None
     # Only the end-of-text token ends an answer: instructions ask for lists and several paragraphs.
     stop = ()
 
@@ -37,3 +37,13 @@ class AlpacaEval(Task):
     def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
         """Nothing yet: a win rate needs the judge."""
         return {}
+
+
+def references(folder: Path, generator: str) -> dict[str, str]:
+    """The reference model's answer to each instruction; an error where the file is another model's."""
+    found = {}
+    for path, number, row in rows.json_array(folder / FILES[generator], _SCHEMA):
+        if row["generator"] != generator:
+            raise rows.bad_row(path, number, "generator", row["generator"], f"judge.reference is {generator}")
+        found[row["instruction"]] = row["output"]
+    return found
