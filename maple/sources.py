@@ -1,0 +1,126 @@
+"""What sources.yaml describes: each model and data set with its pin, files, licence and known checksums.
+
+>>> models()["mistral-7b"].hub_id
+'mistralai/Mistral-7B-v0.1'
+>>> datasets()["xcopa"].files(["th"], ["test"])
+['th/test-*.parquet']
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maple import languages
+from maple.errors import MapleError, nearest
+
+PATH = Path(__file__).parents[1] / "sources.yaml"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry; sources.yaml explains the fields."""
+
+    kind: str
+    key: str
+    label: str
+    hub_id: str
+    revision: str
+    licence: str
+    gated: bool
+    origin: str
+    patterns: dict[str, str]
+    rows: dict[str, int | dict[str, int]] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    commit_starts: str | None = None
+    original: str | None = None
+    shape: dict[str, int] | None = None
+    alternative: dict[str, str] | None = None
+    notes: str = ""
+
+    def folder(self, root: Path) -> Path:
+        """Where the download stage puts it below artifacts/<profile>/sources."""
+        return Path(root) / self.kind / self.key
+
+    @property
+    def page(self) -> str:
+        """The repository's page, where a gated source's licence is accepted."""
+        return "https://huggingface.co/" + ("datasets/" if self.kind == "datasets" else "") + self.hub_id
+
+    def card(self) -> dict[str, str]:
+        """What a model card or a table of licences says about it."""
+        return {name: getattr(self, name) for name in ("hub_id", "revision", "licence", "origin", "page")}
+
+    @property
+    def by_language(self) -> bool:
+        return any("{" in pattern for pattern in self.patterns.values())
+
+    def parts(self, codes: Iterable[str], splits: Iterable[str]) -> list[tuple[str, str, str]]:
+        """(split, upstream's language name, path pattern) for each file or group of shards; a model's parts are all of it."""
+        found = []
+        for split in self.patterns if self.kind == "models" else splits:
+            if split not in self.patterns:
+                raise MapleError(
+                    f"{self.key} has no split '{split}'", why="sources.yaml names no file for it", do=nearest(split, self.patterns)
+                )
+            pattern = self.patterns[split]
+            for code, name in self._names(codes) if self.by_language else [("", "")]:
+                found.append((split, name, pattern.format(code=code, name=name)))
+        return found
+
+    def files(self, codes: Iterable[str] = (), splits: Iterable[str] = ()) -> list[str]:
+        """Upstream paths needed for the languages and splits; * where upstream numbers its shards."""
+        return [pattern for _, _, pattern in self.parts(codes, splits)]
+
+    def expected_rows(self, split: str, code_or_name: str) -> int | None:
+        rows = self.rows.get(split)
+        return rows.get(code_or_name) if isinstance(rows, dict) else rows
+
+    def _names(self, codes: Iterable[str]) -> list[tuple[str, str]]:
+        """(our code, upstream's name) pairs; two for a language with two variants."""
+        known = languages.of_task(self.key)
+        pairs = []
+        for code in codes:
+            if code not in known:
+                raise MapleError(f"{self.key} has no language '{code}'", why="maple/languages.csv names no file for it", do=nearest(code, known))
+            pairs += [(code, name) for name in languages.table()[code].upstream[self.key]]
+        return pairs
+
+
+def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
+    """kind -> key -> source; raises MapleError that names the entry and the wrong or missing field."""
+    path = path or PATH
+    known = {f.name for f in dataclasses.fields(Source)} - {"kind", "key", "patterns"} | {"files"}
+    required = {"label", "hub_id", "revision", "licence", "gated", "origin", "files"}
+    found: dict[str, dict[str, Source]] = {}
+    for kind, entries in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        if kind not in ("models", "datasets"):
+            raise MapleError(f"{path}: unknown block '{kind}'", why="a source is a model or a data set", do=nearest(kind, ("models", "datasets")))
+        found[kind] = {}
+        for key, entry in entries.items():
+            for name in entry:
+                if name not in known:
+                    raise MapleError(f"{path}: {kind}.{key} has an unknown field '{name}'", why="no code reads it", do=nearest(name, known))
+            for name in sorted(required - set(entry)):
+                raise MapleError(f"{path}: {kind}.{key} has no '{name}'", why="every source states it", do="add it; the file's head explains it")
+            fields: dict[str, Any] = {name: value for name, value in entry.items() if name != "files"}
+            found[kind][key] = Source(kind=kind, key=key, patterns=entry["files"], **fields)
+    return found
+
+
+@cache
+def _all(path: Path) -> dict[str, dict[str, Source]]:
+    return load(path)
+
+
+def models() -> dict[str, Source]:
+    return _all(PATH)["models"]
+
+
+def datasets() -> dict[str, Source]:
+    return _all(PATH)["datasets"]
