@@ -1,0 +1,166 @@
+"""Rows of the three instruction sets: small exercises over word lists, the same seeds in every language.
+
+An exercise is drawn as indices into the lexicon, so that its translations are parallel by construction:
+
+>>> seed = draw(random.Random(0), "reverse")
+>>> solve("en", seed)
+('Write these words in reverse order.', 'dog, green, egg, red, bread, fish', 'fish, bread, red, egg, green, dog')
+>>> solve("de", seed)
+('Schreibe diese Wörter in umgekehrter Reihenfolge.', 'Hund, grün, Ei, rot, Brot, Fisch', 'Fisch, Brot, rot, Ei, grün, Hund')
+
+A few rows carry the faults that upstream's rows have, so that preparation meets them: see `FAULTS`.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from maple.smoke import files, texts
+
+EXERCISES = ("reverse", "first", "last", "count", "animal", "add", "spell", "opposite", "capital")
+ALPACA_ROWS = 400
+# Bactrian-X translates the seeds of Alpaca and of Dolly; here the first of each.
+BACTRIAN_ROWS = {"alpaca": 220, "dolly": 80}
+MULTIALPACA_ROWS = 72
+MULTIALPACA_LANGUAGES = ("ar", "de", "es", "ja", "ru", "th")
+# Seed of Alpaca -> what is wrong with its row. Bactrian-X has the same faults at alpaca-N.
+FAULTS = {3: "empty output", 5: "untranslated", 7: "copy of row 6", 9: "row 8 but for the case and a full stop"}
+
+ALPACA = pa.schema([(name, pa.string()) for name in ("instruction", "input", "output", "text")])
+# Stanford Alpaca's prompt, which the `text` column of the upstream file holds together with the answer.
+_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n{output}"
+)
+_WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n{output}"
+)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """An exercise without words: indices into the lexicon, or the numbers themselves."""
+
+    exercise: str
+    items: tuple[int, ...]
+    # Whether the list stands in the instruction, and the input is empty.
+    inline: bool
+
+
+def draw(rng: random.Random, exercise: str) -> Seed:
+    inline = rng.random() < 0.3
+    if exercise == "add":
+        return Seed(exercise, tuple(rng.randrange(1, 30) for _ in range(4)), inline)
+    if exercise == "spell":
+        return Seed(exercise, tuple(rng.randrange(10) for _ in range(4)), inline)
+    if exercise in ("opposite", "capital"):
+        return Seed(exercise, tuple(rng.sample(range(6), 4)), inline)
+    # Words 0 to 5 are animals; this exercise has one of them at any place, the others as many as fall.
+    words = rng.sample(range(6, 18), 4) if exercise == "animal" else rng.sample(range(18), rng.randrange(3, 7))
+    if exercise == "animal":
+        words[rng.randrange(4)] = rng.randrange(6)
+    return Seed(exercise, tuple(words), inline)
+
+
+def draws(name: str, count: int) -> list[Seed]:
+    """The seeds of a set: the exercises in turn, no seed twice."""
+    rng = random.Random(name)
+    seeds: dict[Seed, None] = {}
+    while len(seeds) < count:
+        seeds[draw(rng, EXERCISES[len(seeds) % len(EXERCISES)])] = None
+    return list(seeds)
+
+
+def solve(language: str, seed: Seed) -> tuple[str, str, str]:
+    """Instruction, input and answer of a seed in a language."""
+    lexicon = texts.load(language)
+    words = lexicon["animals"] + lexicon["colours"] + lexicon["foods"]
+    shown: list[str]
+    answer: list[str]
+    if seed.exercise == "add":
+        shown, answer = [str(number) for number in seed.items], [str(sum(seed.items))]
+    elif seed.exercise == "spell":
+        shown, answer = [str(index + 1) for index in seed.items], [lexicon["numbers"][index] for index in seed.items]
+    elif seed.exercise in ("opposite", "capital"):
+        pairs = list(lexicon["opposites" if seed.exercise == "opposite" else "capitals"].items())
+        shown, answer = [pairs[index][0] for index in seed.items], [pairs[index][1] for index in seed.items]
+    else:
+        shown = [words[index] for index in seed.items]
+        answer = {
+            "reverse": shown[::-1],
+            "first": shown[:1],
+            "last": shown[-1:],
+            "count": [str(len(shown))],
+            "animal": [words[index] for index in seed.items if index < 6],
+        }[seed.exercise]
+    instruction, listed = lexicon["exercises"][seed.exercise], lexicon["comma"].join(shown)
+    if seed.inline:
+        instruction, listed = f"{instruction} {listed}", ""
+    return instruction, listed, lexicon["comma"].join(answer)
+
+
+def write(root: Path) -> None:
+    datasets = root / "datasets"
+    _write_alpaca(datasets / "tatsu-lab/alpaca")
+    _write_bactrian(datasets / "MBZUAI/Bactrian-X")
+    _write_multialpaca(datasets / "DAMO-NLP-MT/multialpaca")
+
+
+def _write_alpaca(folder: Path) -> None:
+    rows = []
+    for row in _alpaca_rows("en"):
+        text = (_WITH_INPUT if row["input"] else _WITHOUT_INPUT).format(**row)
+        rows.append(row | {"text": text})
+    files.parquet(folder / "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", rows, ALPACA)
+
+
+def _write_bactrian(folder: Path) -> None:
+    """The answers are generated anew in every language, hence a full stop that Alpaca's do not have."""
+    for language in texts.languages_with("exercises"):
+        stop = texts.load(language)["stop"]
+        rows = [row | {"id": f"alpaca-{i}"} for i, row in enumerate(_alpaca_rows(language)[: BACTRIAN_ROWS["alpaca"]])]
+        for i, seed in enumerate(draws("dolly", BACTRIAN_ROWS["dolly"])):
+            rows.append(_row(language, seed) | {"id": f"dolly-{i}"})
+        rows = [{key: row[key] for key in ("instruction", "input", "id")} | {"output": _ended(row["output"], stop)} for row in rows]
+        # Upstream's order is unknown, and languages are joined by id: here each file has an order of its own.
+        random.Random(f"order {language}").shuffle(rows)
+        files.json_array_gz(folder / "data" / f"{language}.json.gz", rows)
+
+
+def _write_multialpaca(folder: Path) -> None:
+    """No ids, and each language has seeds of its own; a null input, a missing one and "" mean the same."""
+    for language in MULTIALPACA_LANGUAGES:
+        rows = [_row(language, seed) for seed in draws(f"multialpaca {language}", MULTIALPACA_ROWS)]
+        without_input = [row for row in rows if not row["input"]]
+        without_input[0]["input"] = None
+        del without_input[1]["input"]
+        rows[2]["output"] = ""
+        rows.append(dict(rows[4]))
+        files.jsonl(folder / f"{language}.jsonl", rows)
+
+
+def _alpaca_rows(language: str) -> list[dict]:
+    """Alpaca's rows in a language, with the faults of `FAULTS`."""
+    seeds = draws("alpaca", ALPACA_ROWS)
+    # A list in the input, so that copies differ in nothing else.
+    seeds[7] = seeds[6]
+    seeds[9] = seeds[8]
+    seeds[5] = replace(seeds[5], inline=False)
+    rows = [_row(language, seed) for seed in seeds]
+    rows[3]["output"] = ""
+    rows[5] = _row("en", seeds[5])
+    rows[9]["instruction"] = rows[9]["instruction"].rstrip(".?。؟।").upper()
+    return rows
+
+
+def _row(language: str, seed: Seed) -> dict:
+    instruction, listed, answer = solve(language, seed)
+    return {"instruction": instruction, "input": listed, "output": answer}
+
+
+def _ended(output: str, stop: str) -> str:
+    return output + stop if output else output
