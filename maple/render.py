@@ -2,10 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maple.published import Layout, Row
+from maple.published import Layout, Row, number
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,6 @@ class Table:
     rules: frozenset[int] = frozenset()
     notes: Sequence[str] = field(default_factory=tuple)
     label: str | None = None
-    text_columns: int = 1
 
 
 def paper_table(
@@ -38,7 +38,6 @@ def paper_table(
         rules=frozenset(rules),
         notes=[*notes, *layout.notes],
         label=label,
-        text_columns=len(layout.labels),
     )
 
 
@@ -53,7 +52,7 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     lines = [f"**{table.label}**", ""] if table.label else []
-    lines += [table.title, "", _line(table.header), _line(_alignment(table, i) for i in range(len(table.header)))]
+    lines += [table.title, "", _line(table.header), _line("---:" if numeric else "---" for numeric in _numeric(table))]
     lines += [_line(row) for row in table.rows]
     if table.notes:
         lines += ["", *(f"- {note}" for note in table.notes)]
@@ -62,8 +61,10 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A booktabs table; notes are comments, the label is part of the caption."""
-    caption = _escape(f"{table.label}. {table.title}" if table.label else table.title)
-    columns = "l" * table.text_columns + "r" * (len(table.header) - table.text_columns)
+    # LaTeX numbers tables itself.
+    title = re.sub(r"^Table \d+\. ", "", table.title)
+    caption = _escape(f"{table.label}. {title}" if table.label else title)
+    columns = "".join("r" if numeric else "l" for numeric in _numeric(table))
     lines = [f"% {note}" for note in ([table.label] if table.label else []) + list(table.notes)]
     lines += [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [_latex_row(table.header), r"\midrule"]
@@ -76,8 +77,10 @@ def to_latex(table: Table) -> str:
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
-def _alignment(table: Table, place: int) -> str:
-    return "---" if place < table.text_columns else "---:"
+def _numeric(table: Table) -> list[bool]:
+    """Per column, whether it holds numbers (and NA, missing, blanks), which align right."""
+    columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.header)
+    return [any(number(cell) is not None for cell in column) and all(number(cell) is not None or cell in ("", "NA", "missing") for cell in column) for column in columns]
 
 
 def _line(cells) -> str:

@@ -90,6 +90,7 @@ class Resampled:
     def __init__(self, collected: Collected, samples: int, seed: int):
         self._scores = collected.primary()
         self._replicates: dict[tuple[str, str, str], np.ndarray] = {}
+        self._means: dict[tuple[str, str, tuple[str, ...]], Quantity | None] = {}
         self.tasks: dict[str, list[str]] = {}
         for task in sorted({s.task for s in collected.scores}):
             languages = collected.languages(task)
@@ -101,9 +102,12 @@ class Resampled:
 
     def score(self, name: str, task: str, languages: Iterable[str] | None = None) -> Quantity | None:
         """Mean over languages (all of the task, unless given); None if any of them was not scored."""
-        wanted = self.tasks.get(task, []) if languages is None else list(languages)
-        found = [self._one(name, task, language) for language in wanted]
-        return None if not found or None in found else mean(found)
+        wanted = tuple(self.tasks.get(task, []) if languages is None else languages)
+        # Claims ask for the same means again and again.
+        if (name, task, wanted) not in self._means:
+            found = [self._one(name, task, language) for language in wanted]
+            self._means[name, task, wanted] = None if not found or None in found else mean(found)
+        return self._means[name, task, wanted]
 
     def _one(self, name: str, task: str, language: str) -> Quantity | None:
         key = (name, task, language)

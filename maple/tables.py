@@ -260,7 +260,7 @@ def grid_csv(results: Results) -> Table:
         for column in (*TASKS, AVERAGE, "alpaca_eval"):
             found = numbers(results.score(configuration, column), results.params.tables.confidence)
             rows.append([_number(value) for value in where] + [column, *found])
-    return Table("All cells, bases and the experiment", header, rows, label=results.label, text_columns=4)
+    return Table("All cells, bases and the experiment", header, rows, label=results.label)
 
 
 def language_rows(results: Results, task: str) -> list[dict[str, str]]:
@@ -305,7 +305,7 @@ def language_tables(results: Results, task: str) -> tuple[Table, Table]:
     wide = [[code, known[code].name, _number(known[code].group), *(texts[c] for c in columns)] for code, texts in by_language.items()]
     chance = results.chances.get(task)
     notes = [f"Chance level {rounded(chance, 2)}."] if chance else []
-    return long, Table(title, ["code", "language", "group", *columns], wide, notes=notes, label=results.label, text_columns=3)
+    return long, Table(title, ["code", "language", "group", *columns], wide, notes=notes, label=results.label)
 
 
 def _language_columns(results: Results, task: str) -> dict[str, Configuration]:
