@@ -10,10 +10,9 @@ Two kinds of annotator:
                       weighted_alpaca_eval_gpt4_turbo AlpacaEval 2's), with that package's prompts, parsers and order
                       switching. It asks the OpenAI-compatible endpoint of OPENAI_API_BASE with OPENAI_API_KEY.
 
-Judgements are kept in an append-only store by a hash of what the judge saw, so none is paid for twice.
+maple/judgements.py keeps what they say, so none is paid for twice.
 """
 
-import json
 import logging
 import math
 import os
@@ -22,14 +21,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from maple import record
 from maple.errors import MapleError, nearest
+from maple.judgements import STAND_IN, Pair, Store, key_of
 
-STAND_IN = "stand-in"
 # Close calls of the stand-in judge are draws.
 MARGIN = 0.05
 ATTEMPTS = 5
@@ -37,16 +33,6 @@ ATTEMPTS = 5
 GIVE_UP = 5
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What a judge sees: an instruction, the reference model's answer and ours."""
-
-    id: str
-    instruction: str
-    reference: str
-    output: str
 
 
 class Undecided(Exception):
@@ -87,7 +73,8 @@ class AlpacaEvalAnnotator:
             ) from error
         known = sorted(path.parent.name for path in constants.EVALUATORS_CONFIG_DIR.glob("*/configs.yaml"))
         if name not in known:
-            raise MapleError(f"alpaca_eval has no annotator '{name}'", why="it describes none of that name", do=nearest(name, known))
+            why = "the package describes none of that name"
+            raise MapleError(f"alpaca_eval has no annotator '{name}'", why=why, do=nearest(name, known))
         self.name, self.seed, self.workers = name, seed, constants.OPENAI_MAX_CONCURRENCY
         self._new = annotators.PairwiseAnnotator
         self._local = threading.local()
@@ -136,41 +123,8 @@ class AlpacaEvalAnnotator:
         return self._local.annotator
 
 
-class Store:
-    """Judgements by what the judge saw, one JSON line each, appended as they come; a torn last line is dropped."""
-
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self.known: dict[str, float] = {}
-        if self.path.exists():
-            content = self.path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                os.truncate(self.path, len(whole))
-            for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
-                try:
-                    row = json.loads(line)
-                    self.known[row["key"]] = float(row["preference"])
-                except (ValueError, KeyError, TypeError) as error:
-                    raise MapleError(
-                        f"{self.path}, line {number}: not a judgement", why=repr(error), do="delete that line; the judge repeats it"
-                    ) from error
-
-    def add(self, key: str, preference: float) -> None:
-        with self._lock, open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "preference": preference}) + "\n")
-            self.known[key] = preference
-
-
 def annotator(name: str, seed: int) -> StandIn | AlpacaEvalAnnotator:
     return StandIn() if name == STAND_IN else AlpacaEvalAnnotator(name, seed)
-
-
-def key_of(pair: Pair, annotator_name: str, seed: int) -> str:
-    """Of everything that can move a judgement; the seed decides in which order the judge sees the answers."""
-    return record.fingerprint([annotator_name, seed, pair.instruction, pair.reference, pair.output], digits=32)
 
 
 def judge(
@@ -247,7 +201,9 @@ class _Failures:
             )
 
 
-def _with_retries(ask: Callable[[Pair], float], pair: Pair, wait: Callable[[float], None], failures: _Failures) -> float | None:
+def _with_retries(
+    ask: Callable[[Pair], float], pair: Pair, wait: Callable[[float], None], failures: _Failures
+) -> float | None:
     for attempt in range(ATTEMPTS):
         try:
             preference = ask(pair)
