@@ -92,7 +92,7 @@ class Checked:
         return list(dict.fromkeys(c.why for c in getattr(self, side) if c.why and c.verdict == CANNOT_TELL))
 
 
-# -- Scores by the words of claims.yaml ------------------------------------------------------------------------------------
+# -- Scores by the words of claims.yaml ----------------------------------------------------------------------------
 
 
 class NoScore(Exception):
@@ -133,7 +133,9 @@ class Measured(Printed):
         self.results = results
 
     def score(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
-        return mean([self._one(found, column, codes) for found in self._configurations(model, dataset, column, configurations)])
+        return mean(
+            [self._one(found, column, codes) for found in self._configurations(model, dataset, column, configurations)]
+        )
 
     def before(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
         """The base that the scored adapters stand on: same bits."""
@@ -148,7 +150,7 @@ class Measured(Printed):
         return found
 
     def slope(self, model: str, column: str, codes: str, factor: str) -> Quantity:
-        """Score at the highest rank (or bits) minus score at the lowest, on the least-squares line over log2 of the factor."""
+        """Score at the highest rank (or bits) minus score at the lowest, on the fitted line over its log2."""
         found: dict[int, list[Quantity]] = {}
         for (row_model, _), configurations in self.results.rows.items():
             for configuration in configurations if row_model == model else []:
@@ -186,7 +188,7 @@ def _in(code: str, codes: str) -> bool:
     return codes in ("english" if code == "en" else None, language.resource, f"group{language.group}")
 
 
-# -- Tests: arguments to comparisons -----------------------------------------------------------------------------------------
+# -- Tests: arguments to comparisons -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,11 @@ def _between_sets(check: Check, view: Printed, region: Region) -> Iterator[Compa
     for model, column, codes in check.scores():
         for first, second in product(check.first, check.second):
             text = f"{_place(model, column, codes, check)}: {first} - {second}"
-            yield _ask(text, region, lambda m=model, a=first, b=second, c=column, l=codes: _difference(check, view, m, a, b, c, l))
+            yield _ask(
+                text,
+                region,
+                lambda m=model, a=first, b=second, c=column, l=codes: _difference(check, view, m, a, b, c, l),
+            )
 
 
 def _difference(check: Check, view: Printed, model: str, first: str, second: str, column: str, codes: str) -> Quantity:
@@ -262,20 +268,26 @@ def _above_baseline(check: Check, view: Printed) -> Iterator[Comparison]:
     """The best training set of the model in the column, as Figure 2 draws it, against a published baseline row."""
 
     def best(model: str, column: str, codes: str) -> Quantity:
-        found = [view.score(model, d, column, codes, check.configurations) for d in published.paper()["grid"]["datasets"]]
+        found = [
+            view.score(model, d, column, codes, check.configurations) for d in published.paper()["grid"]["datasets"]
+        ]
         return max(found, key=lambda quantity: quantity.value)
 
     for (model, column, codes), baseline in product(check.scores(), check.baselines):
         text = f"{_place(model, column, codes, check)}: best - {baseline}"
         yield _ask(
-            text, Region.above(check.margin), lambda m=model, c=column, l=codes, b=baseline: best(m, c, l) - view.baseline(b, c)
+            text,
+            Region.above(check.margin),
+            lambda m=model, c=column, l=codes, b=baseline: best(m, c, l) - view.baseline(b, c),
         )
 
 
 def _increases_with(check: Check, view: Printed) -> Iterator[Comparison]:
     for model, column, codes in check.scores():
         text = f"{_place(model, column, codes, check)}: highest - lowest {check.factor}"
-        yield _ask(text, Region.above(check.margin), lambda m=model, c=column, l=codes: view.slope(m, c, l, check.factor))
+        yield _ask(
+            text, Region.above(check.margin), lambda m=model, c=column, l=codes: view.slope(m, c, l, check.factor)
+        )
 
 
 TESTS: dict[str, Callable[[Check, Printed], Iterator[Comparison]]] = {
@@ -289,7 +301,11 @@ TESTS: dict[str, Callable[[Check, Printed], Iterator[Comparison]]] = {
 
 
 def _place(model: str, column: str, codes: str, check: Check) -> str:
-    parts = [model, column] + ([codes] if codes != "all" else []) + (["whole grid"] if check.configurations == "all" else [])
+    parts = (
+        [model, column]
+        + ([codes] if codes != "all" else [])
+        + (["whole grid"] if check.configurations == "all" else [])
+    )
     return ", ".join(parts)
 
 
@@ -300,24 +316,35 @@ def _ask(text: str, region: Region, quantity: Callable[[], Quantity]) -> Compari
         return Comparison(text, region, None, str(reason))
 
 
-# -- Verdicts -------------------------------------------------------------------------------------------------------------
+# -- Verdicts ------------------------------------------------------------------------------------------------------
 
 
 def load(path: Path = PATH) -> dict[str, Any]:
     """claims.yaml with every word checked; MapleError names the first wrong one."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     known = {"models": published.paper()["grid"]["models"], "first": [*published.paper()["grid"]["datasets"], BASE]}
-    known |= {"second": known["first"], "columns": [*TASKS, AVERAGE, "alpaca_eval"], "factor": ["rank", "bits"], "need": ["all", "any"]}
+    known |= {
+        "second": known["first"],
+        "columns": [*TASKS, AVERAGE, "alpaca_eval"],
+        "factor": ["rank", "bits"],
+        "need": ["all", "any"],
+    }
     known |= {"test": TESTS, "configurations": ["best", "all"], "margin": None}
     known |= {"baselines": [row.key for row in published.layout("table1").rows if row.baseline]}
     known |= {"languages": ["all", "english", "low", "medium", "high", "group1", "group2", "group3"]}
     for claim in content["claims"]:
         for key, value in claim["check"].items():
             if key not in known:
-                raise MapleError(f"{path}: unknown word '{key}' in {claim['id']}", why="no test takes it", do=nearest(key, known))
+                raise MapleError(
+                    f"{path}: unknown word '{key}' in {claim['id']}", why="no test takes it", do=nearest(key, known)
+                )
             for word in _listed(value) if known[key] is not None else []:
                 if word not in known[key]:
-                    raise MapleError(f"{path}: unknown {key} '{word}' in {claim['id']}", why="no score has that name", do=nearest(word, known[key]))
+                    raise MapleError(
+                        f"{path}: unknown {key} '{word}' in {claim['id']}",
+                        why="no score has that name",
+                        do=nearest(word, known[key]),
+                    )
     return content
 
 
@@ -329,7 +356,10 @@ def check(content: dict[str, Any], results: Results) -> list[Checked]:
         arguments = _check(claim["check"], results.params)
         for side, view in views.items():
             asked[side].append(list(TESTS[arguments.test](arguments, view)))
-    judged = {side: _judge(found, results.params.tables.confidence, content["minimum_examples"]) for side, found in asked.items()}
+    judged = {
+        side: _judge(found, results.params.tables.confidence, content["minimum_examples"])
+        for side, found in asked.items()
+    }
     label = results.label.split(":")[0].lower() if results.label else None
     return [
         Checked(
@@ -375,7 +405,11 @@ def _judge(groups: list[list[Comparison]], confidence: float, minimum: int) -> l
     for group in groups:
         judged.append([])
         for comparison in group:
-            p = (next(holding), next(failing)) if _p(comparison, [comparison.region.holds]) is not None else (None, None)
+            p = (
+                (next(holding), next(failing))
+                if _p(comparison, [comparison.region.holds]) is not None
+                else (None, None)
+            )
             judged[-1].append(_verdict(comparison, confidence, minimum, *p))
     return judged
 
@@ -386,7 +420,10 @@ def _p(comparison: Comparison, regions: Iterable[tuple[float, float]]) -> float 
         return None
     return min(
         1.0,
-        sum(max(_or(comparison.quantity.p_at_most, low), _or(comparison.quantity.p_at_least, high)) for low, high in regions),
+        sum(
+            max(_or(comparison.quantity.p_at_most, low), _or(comparison.quantity.p_at_least, high))
+            for low, high in regions
+        ),
     )
 
 
@@ -394,7 +431,9 @@ def _or(p_of: Callable[[float], float], bound: float) -> float:
     return 0.0 if math.isinf(bound) else p_of(bound)
 
 
-def _verdict(comparison: Comparison, confidence: float, minimum: int, p: float | None, p_fails: float | None) -> Comparison:
+def _verdict(
+    comparison: Comparison, confidence: float, minimum: int, p: float | None, p_fails: float | None
+) -> Comparison:
     quantity, region = comparison.quantity, comparison.region
     if quantity is None:
         return comparison
@@ -412,11 +451,11 @@ def _verdict(comparison: Comparison, confidence: float, minimum: int, p: float |
 
 
 def _inside(comparison: Comparison, low: float, high: float) -> bool:
-    """Bounds count as inside: printed differences often land exactly on a margin, and rounding is at most half a digit."""
+    """Bounds count as inside: printed differences often land exactly on a margin."""
     return low <= comparison.low and comparison.high <= high
 
 
-# -- Output ---------------------------------------------------------------------------------------------------------------
+# -- Output --------------------------------------------------------------------------------------------------------
 
 
 def as_json(profile: str, checked: list[Checked]) -> dict[str, Any]:
@@ -455,7 +494,8 @@ def sentence(checked: list[Checked]) -> str:
 def as_markdown(checked: list[Checked], label: str | None) -> str:
     """One table of verdicts, then the comparisons behind each."""
     rows = [
-        [c.id, c.statement, c.source, c.verdict("published"), c.verdict("ours"), "; ".join(c.missing("ours"))] for c in checked
+        [c.id, c.statement, c.source, c.verdict("published"), c.verdict("ours"), "; ".join(c.missing("ours"))]
+        for c in checked
     ]
     header = ["claim", "statement", "source", "on the paper's numbers", "on ours", "what is missing on ours"]
     notes = [
@@ -465,7 +505,11 @@ def as_markdown(checked: list[Checked], label: str | None) -> str:
     parts = ["# The paper's claims\n\n", to_markdown(Table("Verdicts", header, rows, notes=notes, label=label))]
     for claim in checked:
         needed = "every comparison" if claim.need == "all" else "one comparison"
-        behind = [[side, c.text, c.region.text, *_figures(c), c.verdict, c.why] for side in ("published", "ours") for c in getattr(claim, side)]
+        behind = [
+            [side, c.text, c.region.text, *_figures(c), c.verdict, c.why]
+            for side in ("published", "ours")
+            for c in getattr(claim, side)
+        ]
         header = ["numbers", "comparison", "wanted", "value", "low", "high", "p", "verdict", "why not"]
         title = f"## {claim.id}\n\n{claim.statement} ({claim.source}; needs {needed})"
         parts.append("\n" + to_markdown(Table(title, header, behind)))

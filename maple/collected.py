@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Score:
-    """One row of scores.csv. `low` and `high` bound the bootstrap interval; `chance` is None where there is no such level."""
+    """One row of scores.csv. `low` and `high` bound the bootstrap interval; `chance` is None where there is none."""
 
     name: str
     kind: str
@@ -80,7 +80,7 @@ class Collected:
         return read_examples(self.folder / "examples.parquet", task, language)
 
 
-# -- Collecting --------------------------------------------------------------------------------------------------------
+# -- Collecting ----------------------------------------------------------------------------------------------------
 
 
 def asked_for(params: Params) -> list[str]:
@@ -195,7 +195,11 @@ def _examples_of(params: Params, score: Score) -> dict[str, float]:
         return record.read_json(params.artifacts / "judgements" / f"{score.name}.json")["preferences"]
     path = params.artifacts / "scores" / score.name / "examples" / f"{score.task}-{score.language}.jsonl.gz"
     if not path.is_file():
-        raise MapleError(f"{path} is missing", why="the record beside it lists its score", do="delete the folder and run evaluate again")
+        raise MapleError(
+            f"{path} is missing",
+            why="the record beside it lists its score",
+            do="delete the folder and run evaluate again",
+        )
     return {row["id"]: row["scores"][score.metric] for row in record.read_jsonl_gz(path)}
 
 
@@ -209,7 +213,7 @@ def _check_mean(score: Score, examples: dict[str, float]) -> None:
         )
 
 
-# -- Files ---------------------------------------------------------------------------------------------------------------
+# -- Files ---------------------------------------------------------------------------------------------------------
 
 
 def write(folder: Path, profile: str, asked: list[str], missing: list[str], records: dict, scores: list[Score]) -> None:

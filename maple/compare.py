@@ -20,7 +20,14 @@ from maple.errors import MapleError
 from maple.published import Column, Layout, Row, number
 from maple.render import Table, to_markdown
 
-SAME, CONSISTENT, DIFFERS, MISSING, QUOTED, NOT_COMPARABLE = "same", "consistent", "differs", "missing", "quoted", "not comparable"
+SAME, CONSISTENT, DIFFERS, MISSING, QUOTED, NOT_COMPARABLE = (
+    "same",
+    "consistent",
+    "differs",
+    "missing",
+    "quoted",
+    "not comparable",
+)
 # What the exit code of `make compare` says.
 AGREES, FAILED, INCOMPLETE, COULD_NOT_RUN = 0, 1, 2, 3
 
@@ -46,8 +53,10 @@ class Verdict:
 
 
 def folders(first: Path, second: Path) -> list[Verdict]:
-    """Verdicts for every cell of Tables 1 and 2; MapleError (exit code 3) when a table is absent or has another layout."""
-    return [verdict for name in published.TABLES for verdict in _table(published.layout(name), Path(first), Path(second))]
+    """Verdicts for every cell of both tables; MapleError (exit code 3) when one is absent or has another layout."""
+    return [
+        verdict for name in published.TABLES for verdict in _table(published.layout(name), Path(first), Path(second))
+    ]
 
 
 def _table(layout: Layout, first: Path, second: Path) -> list[Verdict]:
@@ -68,7 +77,9 @@ def _table(layout: Layout, first: Path, second: Path) -> list[Verdict]:
             found = _judge(layout, row, column, there, here, detail, grid, quoted=row.baseline and bool(details))
             if label:
                 found = dataclasses.replace(found, verdict=f"{NOT_COMPARABLE} ({label.lower()})")
-            verdicts.append(dataclasses.replace(found, where=cell.where if cell else "", note=cell.note if cell else ""))
+            verdicts.append(
+                dataclasses.replace(found, where=cell.where if cell else "", note=cell.note if cell else "")
+            )
     return verdicts
 
 
@@ -113,12 +124,18 @@ def _choice(verdict: Verdict, row: Row, grid: list[dict]) -> Verdict:
     """The best configuration is not the paper's: consistent if ours cannot tell the two apart by win rate."""
     model, dataset = row.key.split(".", 1)
     printed = {key: published.cells()[verdict.table, row.key, key].value for key in ("rank", "quantisation")}
-    scored = [g for g in grid if (g["column"], g["kind"], g["model"], g["dataset"]) == ("alpaca_eval", "cell", model, dataset) and g["low"]]
+    scored = [
+        g
+        for g in grid
+        if (g["column"], g["kind"], g["model"], g["dataset"]) == ("alpaca_eval", "cell", model, dataset) and g["low"]
+    ]
     at_theirs = [g for g in scored if (g["rank"], g["bits"]) == (printed["rank"], printed["quantisation"])]
     if not at_theirs:
         return dataclasses.replace(verdict, tolerance="the paper's configuration was not run")
     best, high = max(float(g["value"]) for g in scored), max(float(g["high"]) for g in at_theirs)
-    tolerance = f"our interval at r{printed['rank']}, {printed['quantisation']} bits reaches {high:.4f}, our best is {best:.4f}"
+    tolerance = (
+        f"our interval at r{printed['rank']}, {printed['quantisation']} bits reaches {high:.4f}, our best is {best:.4f}"
+    )
     return dataclasses.replace(verdict, verdict=CONSISTENT if high >= best else DIFFERS, tolerance=tolerance)
 
 
@@ -128,7 +145,9 @@ def _read(layout: Layout, path: Path) -> tuple[list[dict[str, str]], str | None]
         with open(path, encoding="utf-8", newline="") as file:
             header, *rows = list(csv.reader(file))
     except (OSError, ValueError) as error:
-        raise MapleError(f"cannot read {path}", why=str(error), do="run `dvc repro` to make the tables", code=COULD_NOT_RUN) from error
+        raise MapleError(
+            f"cannot read {path}", why=str(error), do="run `dvc repro` to make the tables", code=COULD_NOT_RUN
+        ) from error
     expected = [*layout.labels, *(column.header for column in layout.columns)]
     if header[: len(expected)] != expected or any(len(row) != len(header) for row in rows):
         raise MapleError(
@@ -157,7 +176,7 @@ def _details(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-# -- Summing up ----------------------------------------------------------------------------------------------------------
+# -- Summing up ----------------------------------------------------------------------------------------------------
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
@@ -224,6 +243,15 @@ def as_markdown(verdicts: list[Verdict], label: str | None) -> str:
             ]
             for v in found
         ]
-        header = ["row", "column", "published", "ours", "difference", "verdict", "tolerance", "note on the published number"]
+        header = [
+            "row",
+            "column",
+            "published",
+            "ours",
+            "difference",
+            "verdict",
+            "tolerance",
+            "note on the published number",
+        ]
         parts.append("\n" + to_markdown(Table(f"## {name}", header, rows, label=label)))
     return "".join(parts)

@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table is printed. `scale` is 100 where scores are printed in percent; a rule stands before the rows in `rules`."""
+    """How a table is printed. `scale` is 100 for scores in percent; a rule stands before the rows in `rules`."""
 
     name: str
     heading: str
@@ -91,7 +91,9 @@ def paper(folder: Path = FOLDER) -> dict:
 def layout(table: str, folder: Path = FOLDER) -> Layout:
     known = paper(folder)["tables"]
     if table not in known:
-        raise MapleError(f"the paper has no '{table}'", why="paper.yaml lists the tables it prints", do=nearest(table, known))
+        raise MapleError(
+            f"the paper has no '{table}'", why="paper.yaml lists the tables it prints", do=nearest(table, known)
+        )
     found = dict(known[table])
     return Layout(
         name=table,
@@ -111,7 +113,9 @@ def layout(table: str, folder: Path = FOLDER) -> Layout:
 def cells(folder: Path = FOLDER) -> dict[tuple[str, str, str], Cell]:
     """(table, row, column) -> printed cell; blank cells have no entry."""
     with open(folder / "cells.csv", encoding="utf-8", newline="") as file:
-        rows = [Cell(**{**row, "digits": int(row["digits"]) if row["digits"] else None}) for row in csv.DictReader(file)]
+        rows = [
+            Cell(**{**row, "digits": int(row["digits"]) if row["digits"] else None}) for row in csv.DictReader(file)
+        ]
     return {(cell.table, cell.row, cell.column): cell for cell in rows}
 
 

@@ -22,7 +22,11 @@ class Table:
 
 
 def paper_table(
-    layout: Layout, printed: Mapping[tuple[str, str], str], more: Sequence[Row] = (), label: str | None = None, notes: Sequence[str] = ()
+    layout: Layout,
+    printed: Mapping[tuple[str, str], str],
+    more: Sequence[Row] = (),
+    label: str | None = None,
+    notes: Sequence[str] = (),
 ) -> Table:
     """A table of the paper: `printed` maps (row key, column key) to a string, `more` are rows below the paper's own.
 
@@ -80,7 +84,11 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 def _numeric(table: Table) -> list[bool]:
     """Per column, whether it holds numbers (and NA, missing, blanks), which align right."""
     columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.header)
-    return [any(number(cell) is not None for cell in column) and all(number(cell) is not None or cell in ("", "NA", "missing") for cell in column) for column in columns]
+    return [
+        any(number(cell) is not None for cell in column)
+        and all(number(cell) is not None or cell in ("", "NA", "missing") for cell in column)
+        for column in columns
+    ]
 
 
 def _line(cells) -> str:

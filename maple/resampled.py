@@ -40,7 +40,7 @@ class Quantity:
         return statistics.Interval(value, low - self.rounding, high + self.rounding)
 
     def p_at_most(self, bound: float) -> float | None:
-        """One-sided p-value of "the quantity is at most `bound`", from the bootstrap's standard error; None if printed only.
+        """P-value of "at most `bound`", from the bootstrap's standard error; None for a printed number.
 
         A count of resamples could not fall below 1 / (samples + 1), which no correction for many tests survives.
         """
@@ -66,7 +66,9 @@ def combine(quantities: Sequence[Quantity], factors: Sequence[float]) -> Quantit
     return Quantity(
         value=float(value),
         replicates=sum(q.replicates * f for q, f in resampled) + constant if resampled else None,
-        rounding=float(sum(Decimal(repr(q.rounding)) * abs(Decimal(repr(f))) for q, f in zip(quantities, factors, strict=True))),
+        rounding=float(
+            sum(Decimal(repr(q.rounding)) * abs(Decimal(repr(f))) for q, f in zip(quantities, factors, strict=True))
+        ),
         n=min(counts) if counts else None,
     )
 

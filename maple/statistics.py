@@ -40,7 +40,7 @@ class Equivalence(NamedTuple):
 
 
 def interval(values: Sequence[float], samples: int, confidence: float, rng: np.random.Generator) -> Interval:
-    """Percentile bootstrap of the mean. `values`: one score per example, any order; ValueError when empty or not finite."""
+    """Percentile bootstrap of the mean. `values`: one score per example; ValueError when empty or not finite."""
     values = _checked(values)
     return of_replicates(float(values.mean()), means(values, samples, rng), confidence)
 
@@ -84,7 +84,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-# -- Replicates: one number per resample, here an array of shape (samples,) ------------------------------------------
+# -- Replicates: one number per resample, here an array of shape (samples,) ----------------------------------------
 
 
 def means(values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -116,7 +116,7 @@ def of_replicates(value: float, replicates: np.ndarray, confidence: float) -> In
 
 
 def two_sided_p(replicates: np.ndarray) -> float:
-    """Share of resamples on the other side of 0, doubled; one is added so that it is never 0 (Davison and Hinkley 1997)."""
+    """Share of resamples on the other side of 0, doubled; never 0, as Davison and Hinkley (1997) advise."""
     below, above = one_sided_p(-replicates), one_sided_p(replicates)
     return min(1.0, 2 * min(below, above))
 

@@ -64,7 +64,7 @@ class Ours:
 
 
 class Results:
-    """Scores of one profile, looked up by the words of the paper. Everything that is printed or tested goes through here."""
+    """Scores of one profile, looked up by the words of the paper; all that is printed or tested comes from here."""
 
     def __init__(self, collected: Collected, params: Params):
         self.collected, self.params = collected, params
@@ -88,10 +88,10 @@ class Results:
             for row, configurations in found.items()
         }
 
-    # -- one score -----------------------------------------------------------------------------------------------------
+    # -- one score -------------------------------------------------------------------------------------------------
 
     def score(self, configuration: Configuration, column: str, codes: list[str] | None = None) -> Quantity | None:
-        """A task's mean over languages, or the average over the tasks of Table 1; mean over seeds. None when incomplete."""
+        """A task's mean over languages, or the average over Table 1's tasks; mean over seeds. None when incomplete."""
         tasks = [column] if column != AVERAGE else TASKS
         found = [self.resampled.score(name, task, codes) for name in configuration.names for task in tasks]
         return None if None in found else mean(found)
@@ -106,7 +106,7 @@ class Results:
         found = [self.score(dataclasses.replace(configuration, names=(name,)), column) for name in configuration.names]
         return None if None in found else max(q.value for q in found) - min(q.value for q in found)
 
-    # -- the choice -----------------------------------------------------------------------------------------------------
+    # -- the choice ------------------------------------------------------------------------------------------------
 
     def chosen(self, model: str, dataset: str, column: str) -> Configuration | None:
         """The configuration that stands in this row and column; None when no configuration is complete."""
@@ -128,7 +128,7 @@ class Results:
         losses = [adapter["heldout_loss"]["after"] for adapter in adapters if adapter]
         return sum(losses) / len(losses) if len(losses) == len(configuration.names) else None
 
-    # -- the two tables -------------------------------------------------------------------------------------------------
+    # -- the two tables --------------------------------------------------------------------------------------------
 
     def table(self, name: str) -> Ours:
         layout = published.layout(name)
@@ -141,7 +141,9 @@ class Results:
                     if key == row.key:
                         scores[key, column] = Score(key, column, text, None, None, None, None)
             else:
-                scores |= self._row(layout, row.key, lambda column, key=row.key: self.chosen(*key.split(".", 1), column))
+                scores |= self._row(
+                    layout, row.key, lambda column, key=row.key: self.chosen(*key.split(".", 1), column)
+                )
         more = []
         known = {row.key for row in layout.rows}
         for model, dataset in self.rows:
@@ -157,7 +159,9 @@ class Results:
             scores |= self._row(layout, EXPERIMENT, lambda column: configuration)
         return Ours(layout, scores, tuple(more))
 
-    def _row(self, layout: Layout, key: str, choose: Callable[[str], Configuration | None]) -> dict[tuple[str, str], Score]:
+    def _row(
+        self, layout: Layout, key: str, choose: Callable[[str], Configuration | None]
+    ) -> dict[tuple[str, str], Score]:
         row = {}
         for column in layout.columns:
             if column.key == AVERAGE and self.params.tables.best == "cell" and key != EXPERIMENT:
@@ -170,16 +174,26 @@ class Results:
             configuration = choose(scored)
             quantity = self.score(configuration, scored) if configuration else None
             if column.key in ("rank", "quantisation"):
-                text = str(getattr(configuration, {"rank": "rank", "quantisation": "bits"}[column.key])) if quantity else MISSING
+                text = (
+                    str(getattr(configuration, {"rank": "rank", "quantisation": "bits"}[column.key]))
+                    if quantity
+                    else MISSING
+                )
                 row[key, column.key] = Score(key, column.key, text, None, None, configuration, None)
                 continue
             spread = self.spread(configuration, scored) if configuration else None
             chance = self.chances.get(scored)
-            row[key, column.key] = Score(key, column.key, self.text(quantity, layout), quantity, chance, configuration, spread)
+            row[key, column.key] = Score(
+                key, column.key, self.text(quantity, layout), quantity, chance, configuration, spread
+            )
         return row
 
     def text(self, quantity: Quantity | None, layout: Layout) -> str:
-        return MISSING if quantity is None else rounded(quantity.value, layout.digits, layout.scale, self.params.tables.average)
+        return (
+            MISSING
+            if quantity is None
+            else rounded(quantity.value, layout.digits, layout.scale, self.params.tables.average)
+        )
 
 
 class Labels:
@@ -228,13 +242,16 @@ def _notes(results: Results, name: str) -> list[str]:
         "cell": "each cell shows the best configuration of its column, chosen on the scores it prints",
         "heldout": "each row shows the configuration with the lowest loss on held-out instructions",
     }[results.params.tables.best]
-    notes = [f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.", "Baseline rows are quoted from the paper; they are not run here."]
+    notes = [
+        f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.",
+        "Baseline rows are quoted from the paper; they are not run here.",
+    ]
     if name == "table2" and results.params.judge.annotator == "stand-in":
         notes.append("STAND-IN JUDGE: the win rates come from a local rule, not from AlpacaEval's annotator.")
     return notes
 
 
-# -- Tables the paper does not print -----------------------------------------------------------------------------------
+# -- Tables the paper does not print -------------------------------------------------------------------------------
 
 
 def cells_csv(results: Results, name: str) -> Table:
@@ -245,7 +262,17 @@ def cells_csv(results: Results, name: str) -> Table:
     for (row, column), score in ours.scores.items():
         if score.quantity is None and score.printed != MISSING:
             continue
-        rows.append([row, column, score.printed, *numbers(score.quantity, confidence), _number(score.chance), _configuration(score), _number(score.spread)])
+        rows.append(
+            [
+                row,
+                column,
+                score.printed,
+                *numbers(score.quantity, confidence),
+                _number(score.chance),
+                _configuration(score),
+                _number(score.spread),
+            ]
+        )
     header = ["row", "column", "printed", "value", "low", "high", "n", "chance", "rank", "bits", "cells", "seed_range"]
     return Table(f"Cells of {name}", header, [_flat(row) for row in rows], label=results.label)
 
@@ -255,7 +282,15 @@ def grid_csv(results: Results) -> Table:
     header = ["name", "kind", "model", "dataset", "rank", "bits", "seed", "column", "value", "low", "high", "n"]
     rows = []
     for name, record in results.collected.records.items():
-        where = [name, record["kind"], record["model"], record["dataset"], record["rank"], record["bits"], record["seed"]]
+        where = [
+            name,
+            record["kind"],
+            record["model"],
+            record["dataset"],
+            record["rank"],
+            record["bits"],
+            record["seed"],
+        ]
         configuration = Configuration(record["rank"] or 0, record["bits"], (name,))
         for column in (*TASKS, AVERAGE, "alpaca_eval"):
             found = numbers(results.score(configuration, column), results.params.tables.confidence)
@@ -264,7 +299,7 @@ def grid_csv(results: Results) -> Table:
 
 
 def language_rows(results: Results, task: str) -> list[dict[str, str]]:
-    """One row per language and column: base (most bits) and chosen configuration of each row, and the experiment; unrounded."""
+    """One row per language and column: each base (most bits), each row's choice, the experiment; unrounded."""
     rows = []
     for code in results.collected.languages(task):
         for column, configuration in _language_columns(results, task).items():
@@ -302,7 +337,10 @@ def language_tables(results: Results, task: str) -> tuple[Table, Table]:
         text = rounded(float(row["value"]), 2, 1, results.params.tables.average) if row["value"] != MISSING else MISSING
         by_language.setdefault(row["language"], {})[row["column"]] = text
     known = languages.table()
-    wide = [[code, known[code].name, _number(known[code].group), *(texts[c] for c in columns)] for code, texts in by_language.items()]
+    wide = [
+        [code, known[code].name, _number(known[code].group), *(texts[c] for c in columns)]
+        for code, texts in by_language.items()
+    ]
     chance = results.chances.get(task)
     notes = [f"Chance level {rounded(chance, 2)}."] if chance else []
     return long, Table(title, ["code", "language", "group", *columns], wide, notes=notes, label=results.label)

@@ -1,6 +1,6 @@
 """Collect every score record, judgement and adapter record into artifacts/<profile>/collected.
 
-    python -m stages.collect --profile smoke
+python -m stages.collect --profile smoke
 """
 
 from maple import collected, stage

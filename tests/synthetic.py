@@ -79,7 +79,11 @@ def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str,
                 found = _example_scores(task, language, present, counts[task])
                 for name, values in found.items():
                     scores.extend(_rows(name, task, language, values))
-                yield task, language, {name: dict(zip(ids, values.tolist(), strict=True)) for name, values in found.items()}
+                yield (
+                    task,
+                    language,
+                    {name: dict(zip(ids, values.tolist(), strict=True)) for name, values in found.items()},
+                )
 
     collected.write_examples(folder / "examples.parquet", groups())
     records = {name: _record(name) for name in present}
@@ -161,7 +165,9 @@ def _record(name: str) -> dict:
         "sources": {},
         "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
         "adapter": _adapter(name, base, dataset, rank, share) if rank else None,
-        "bills": {verb: {"seconds": 3600.0, "peak_gb": 18.0, "hardware": "synthetic"} for verb in ("train", "evaluate")},
+        "bills": {
+            verb: {"seconds": 3600.0, "peak_gb": 18.0, "hardware": "synthetic"} for verb in ("train", "evaluate")
+        },
     }
 
 
