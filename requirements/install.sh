@@ -43,7 +43,11 @@ entry() { # lock name, package: the package's lines of the lock
 # source only; they are built with the locked setuptools instead of one that pip would fetch unchecked.
 install() { # requirements file
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input --require-hashes --no-deps \
-        --use-pep517 --no-build-isolation ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$1"
+        --use-pep517 --no-build-isolation --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r "$1"
+}
+
+compile_all() { # what pip would do on one core; the few files that no Python 3.11 can compile are templates and tests
+    "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
 }
 
 install_entry() { # lock name, package
@@ -103,6 +107,7 @@ install_runtime() {
     fi
     install "$locks/$lock.txt" ||
         fail "the environment is not complete" "pip's message is above" "run the same command again; it starts from nothing"
+    compile_all
     "$venv/bin/python" -c 'import torch' || fail "torch is installed but does not import" "the message is above" "report it with the output of 'make setup'"
     stamp .complete "$lock"
     rm -f "$venv/.unfinished"
@@ -115,5 +120,6 @@ else install_runtime; fi
 if [ "${1:-}" = test ] && ! is_complete .complete-test test; then
     say "adding $locks/test.txt"
     install "$locks/test.txt" || fail "the packages for the tests are not complete" "pip's message is above" "run the same command again"
+    compile_all
     stamp .complete-test test
 fi
