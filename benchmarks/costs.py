@@ -1,0 +1,52 @@
+"""Wall time and peak memory of the verbs, each in a fresh clone of HEAD, written to benchmarks/costs.csv.
+
+    python benchmarks/costs.py /tmp/scratch
+
+Peak memory is that of the largest single process. Run it on a quiet machine; it takes about fifteen minutes.
+"""
+
+import csv
+import datetime
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# In this order, in one clone: each line finds what the lines before it left.
+VERBS = (
+    "make setup",
+    "make reproduce",
+    "dvc repro",
+    "dvc exp run -S lora.r=32",
+    "make test",
+)
+
+# Runs a command and prints the peak memory of its largest descendant, in kilobytes.
+MEASURE = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+
+
+def main() -> None:
+    clone = Path(sys.argv[1]) / "maple-repro"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    environment["PATH"] = f"{clone / '.venv' / 'bin'}:{environment['PATH']}"
+    rows = []
+    for verb in VERBS:
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", MEASURE, *verb.split()], cwd=clone, env=environment, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(f"{verb} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        rows.append({"command": verb, "seconds": round(seconds), "peak_gb": round(int(done.stdout.split()[-1]) / 1e6, 2)})
+        print(rows[-1], flush=True)
+    with open(ROOT / "benchmarks" / "costs.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=["command", "seconds", "peak_gb", "cores", "date"], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"cores": os.cpu_count(), "date": datetime.date.today().isoformat()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Fill the generated parts of README.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
+
+    python docs/fill.py            # write
+    python docs/fill.py --check    # exit 1 if it would change anything
+"""
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from maple import sources  # noqa: E402
+
+
+def results() -> str:
+    """Table 1 of the committed smoke run, and the published one."""
+    folders = {"Ours": "regenerated/smoke/tables", "The paper's": "published/tables"}
+    return "\n\n".join(
+        f"{title}:\n\n{(ROOT / 'paper_tables' / folder / 'table1.md').read_text().strip()}" for title, folder in folders.items()
+    )
+
+
+def costs() -> str:
+    with open(ROOT / "benchmarks" / "costs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| command | wall time | peak memory |", "|---|---|---|"]
+    lines += [f"| `{row['command']}` | {_time(int(row['seconds']))} | {row['peak_gb']} GB |" for row in rows]
+    note = f"On {rows[0]['cores']} cores without a GPU, {rows[0]['date']}, in a fresh clone; peak memory is that of the largest process."
+    return "\n".join(lines) + f"\n\n{note} `python benchmarks/costs.py FOLDER` measures it."
+
+
+def licences() -> str:
+    lines = ["| | repository, revision | licence | token | text by |", "|---|---|---|---|---|"]
+    for source in [*sources.models().values(), *sources.datasets().values()]:
+        pin = source.commit_starts or source.revision[:7]
+        lines.append(
+            f"| {source.label} | [{source.hub_id}]({source.page}) `{pin}` | {source.licence} | {'yes' if source.gated else 'no'} | {source.origin} |"
+        )
+    return "\n".join(lines)
+
+
+def _time(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60} s"
+
+
+def fill(text: str) -> str:
+    for part in (results, costs, licences):
+        pattern = rf"(<!-- {part.__name__}: [^\n]*-->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, lambda m, part=part: f"{m[1]}{part()}\n{m[2]}", text, flags=re.S)
+        if count != 1:
+            sys.exit(f"README.md has {count} parts named {part.__name__}")
+    return text
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    before = path.read_text()
+    after = fill(before)
+    if "--check" in sys.argv:
+        sys.exit("README.md is not up to date: run python docs/fill.py" if after != before else 0)
+    path.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
