@@ -77,9 +77,10 @@ class Source:
         """Upstream paths needed for the languages and splits; * where upstream numbers its shards."""
         return [pattern for _, _, pattern in self.parts(codes, splits)]
 
-    def expected_rows(self, split: str, code_or_name: str) -> int | None:
+    def expected_rows(self, split: str, name: str) -> int | None:
+        """Rows of a split in the language that upstream calls `name`; None where it is not known."""
         rows = self.rows.get(split)
-        return rows.get(code_or_name) if isinstance(rows, dict) else rows
+        return rows.get(name) if isinstance(rows, dict) else rows
 
     def _names(self, codes: Iterable[str]) -> list[tuple[str, str]]:
         """(our code, upstream's name) pairs; two for a language with two variants."""
