@@ -92,8 +92,10 @@ def match(need: Need, listing: Listing) -> list[Wanted]:
             )
         for path in sorted(paths):
             upstream = listing.files[path]
-            known_bytes, known_sha256 = source.bytes.get(path), source.sha256.get(path)
-            found[path] = Wanted(source, path, (split, name), known_bytes or upstream.bytes, known_sha256 or upstream.sha256)
+            known_bytes, known_sha256 = upstream.bytes, upstream.sha256
+            if listing.is_upstream:
+                known_bytes, known_sha256 = source.bytes.get(path, known_bytes), source.sha256.get(path, known_sha256)
+            found[path] = Wanted(source, path, (split, name), known_bytes, known_sha256)
     return list(found.values())
 
 
@@ -116,7 +118,7 @@ def resolve(needs: list[Need], origin) -> list[tuple[Need, Listing, list[Wanted]
 
 
 def _check_commit(source: Source, listing: Listing) -> None:
-    if source.commit_starts and listing.commit != "smoke" and not listing.commit.startswith(source.commit_starts):
+    if source.commit_starts and listing.is_upstream and not listing.commit.startswith(source.commit_starts):
         raise MapleError(
             f"{source.label}: {source.revision} is now at {listing.commit}",
             why=f"sources.yaml expects a commit that begins with {source.commit_starts}",
@@ -129,14 +131,14 @@ def warnings(resolved: list[tuple[Need, Listing, list[Wanted]]]) -> list[str]:
     return [
         f"warning: {need.source.hub_id} answered revision {need.source.revision[:12]} with commit {listing.commit[:12]}"
         for need, listing, _ in resolved
-        if len(need.source.revision) == 40 and listing.commit not in (need.source.revision, "smoke")
+        if len(need.source.revision) == 40 and listing.is_upstream and listing.commit != need.source.revision
     ]
 
 
 def download(params: Params, origin, asked: list[Need] | None = None) -> dict[str, Any]:
     """Fetch, check and record everything a profile needs; returns the record."""
     root = params.artifacts / "sources"
-    earlier = [] if origin.name == "smoke" else _earlier_records(params, root)
+    earlier = _earlier_records(params, root) if origin.name == "hub" else []
     resolved = resolve(needs(params) if asked is None else asked, origin)
     for line in warnings(resolved):
         print(line, file=sys.stderr)
@@ -152,13 +154,13 @@ def download(params: Params, origin, asked: list[Need] | None = None) -> dict[st
             entry = source.card() | {"commit": listing.commit, "files": {}}
             for wanted in group:
                 entry["files"][wanted.path] = _fetch(wanted, origin, root, bar, [_files_of(r, source) for r in earlier])
-            if origin.name != "smoke":
+            if listing.is_upstream:
                 _check_rows(source, group, entry["files"])
             result[source.kind][source.key] = entry
     _remove_others(root, result)
     for kind in ("models", "datasets"):
         result[kind] = dict(sorted(result[kind].items()))
-    if origin.name != "smoke":
+    if origin.name == "hub":
         record.write_json(_last_record(params), result)
     record.write_json(root / "record.json", result)
     return result

@@ -30,6 +30,11 @@ class Listing:
     commit: str
     files: dict[str, Upstream]
 
+    @property
+    def is_upstream(self) -> bool:
+        """False for files made here: what sources.yaml knows of upstream's bytes and rows does not hold for them."""
+        return self.commit != Folder.name
+
 
 class Folder:
     """`root/{datasets,models}/<org>/<name>/<path>`, as maple.smoke writes it."""
@@ -42,18 +47,16 @@ class Folder:
     def resolve(self, source: Source) -> Listing:
         repository = self.root / source.kind / source.hub_id
         paths = sorted(p for p in repository.rglob("*") if p.is_file())
-        return Listing("smoke", {p.relative_to(repository).as_posix(): Upstream(p.stat().st_size, None) for p in paths})
+        return Listing(self.name, {p.relative_to(repository).as_posix(): Upstream(p.stat().st_size, None) for p in paths})
 
     def ask_access(self, source: Source, path: str) -> None:
         """Nothing to ask."""
 
-    def cached(self, source: Source, path: str) -> bool:
-        return True
+    def cached(self, source: Source, path: str) -> Path:
+        return self.root / source.kind / source.hub_id / path
 
     def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
-        found = self.root / source.kind / source.hub_id / path
-        on_bytes(found.stat().st_size)
-        return found
+        return self.cached(source, path)
 
 
 class Hub:
@@ -115,16 +118,19 @@ class Hub:
         except errors.HfHubHTTPError as error:
             raise MapleError(f"{source.label}: the Hub refuses {path}", why=str(error), do="look at " + source.page) from error
 
-    def cached(self, source: Source, path: str) -> bool:
+    def cached(self, source: Source, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        return isinstance(try_to_load_from_cache(source.hub_id, path, repo_type=_type(source), revision=source.revision), str)
+        found = try_to_load_from_cache(source.hub_id, path, repo_type=_type(source), revision=source.revision)
+        return Path(found) if isinstance(found, str) else None
 
     def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
         """The file in the Hub's cache; `on_bytes` hears of the bytes as they come."""
         import httpx2
         from huggingface_hub import errors, hf_hub_download
 
+        if found := self.cached(source, path):
+            return found
         try:
             found = hf_hub_download(
                 source.hub_id, path, repo_type=_type(source), revision=source.revision, tqdm_class=_listener(on_bytes)
