@@ -18,6 +18,7 @@ FROM ${BASE_IMAGE}
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates gcc git libc6-dev make tini \
+    && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
 
 # `dvc exp run` commits, and refuses a repository owned by another user (a mounted folder).

@@ -54,13 +54,12 @@ install_entry() { # lock name, package
     entry "$1" "$2" >"$venv/$2.txt" && install "$venv/$2.txt"
 }
 
-find_python() {
+find_python() { # the base interpreter: the first on the PATH may be that of the environment about to be replaced
     local candidate
     for candidate in ${PYTHON:-python3.11 python3 python3.12 python3.13}; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "$candidate"
-            return
-        fi
+        "$candidate" -c '
+import sys, venv, ensurepip
+sys.exit(1) if sys.version_info < (3, 11) else print(sys._base_executable)' 2>/dev/null && return
     done
     fail "no Python 3.11 or newer was found" "tried ${PYTHON:-python3.11, python3, python3.12 and python3.13}, each with its venv module" \
         "install Python 3.11 (on Debian and Ubuntu also python3.11-venv), or name one: make setup PYTHON=/path/to/python3.11"
@@ -68,7 +67,6 @@ find_python() {
 
 choose_lock() {
     if [ -n "${LOCK:-}" ]; then
-        [ "$LOCK" = cpu ] || [ "$LOCK" = cuda ] || fail "LOCK=$LOCK names no lock" "there are two, cpu and cuda" "say LOCK=cpu or LOCK=cuda"
         echo "$LOCK"
     elif nvidia-smi -L >/dev/null 2>&1; then
         echo cuda
@@ -113,9 +111,11 @@ install_runtime() {
     rm -f "$venv/.unfinished"
 }
 
-if [ -n "${LOCK:-}" ] && is_complete .complete "$(choose_lock)"; then :
-elif [ -z "${LOCK:-}" ] && { is_complete .complete cpu || is_complete .complete cuda; }; then :
-else install_runtime; fi
+case ${LOCK:-} in
+'') is_complete .complete cpu || is_complete .complete cuda || install_runtime ;;
+cpu | cuda) is_complete .complete "$LOCK" || install_runtime ;;
+*) fail "LOCK=$LOCK names no lock" "there are two, cpu and cuda" "say LOCK=cpu or LOCK=cuda" ;;
+esac
 
 if [ "${1:-}" = test ] && ! is_complete .complete-test test; then
     say "adding $locks/test.txt"
