@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,14 @@ class Collected:
         return {(s.name, s.task, s.language): s for s in self.scores if s.primary}
 
     def languages(self, task: str) -> list[str]:
-        return sorted({s.language for s in self.scores if s.task == task})
+        return self._languages.get(task, [])
+
+    @cached_property
+    def _languages(self) -> dict[str, list[str]]:
+        found: dict[str, set[str]] = {}
+        for score in self.scores:
+            found.setdefault(score.task, set()).add(score.language)
+        return {task: sorted(codes) for task, codes in found.items()}
 
     def examples(self, task: str, language: str) -> Examples:
         return read_examples(self.folder / "examples.parquet", task, language)

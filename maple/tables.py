@@ -19,6 +19,7 @@ from maple.render import Table, paper_table
 from maple.resampled import Quantity, Resampled, mean
 
 SMOKE = "SMOKE: tiny models on sample rows; these numbers say nothing about the paper"
+STAND_IN = "STAND-IN JUDGE: these win rates come from a local rule, not from AlpacaEval's annotator"
 MISSING = "missing"
 AVERAGE = "average"
 TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum")
@@ -76,6 +77,11 @@ class Results:
     @property
     def label(self) -> str | None:
         return SMOKE if self.params.sources == "smoke" else None
+
+    def label_of(self, table: str) -> str | None:
+        """What every file of a table says first; None when its numbers are what they seem."""
+        stand_in = table == "table2" and self.params.judge.annotator == "stand-in"
+        return self.label or (STAND_IN if stand_in else None)
 
     def _rows(self) -> dict[tuple[str, str], list[Configuration]]:
         """(model, training set) -> its configurations, by rank, then bits; those of the grid only."""
@@ -227,7 +233,7 @@ def rounded(value: float, digits: int, scale: int = 1, rule: str = "half-up") ->
 def regenerated(results: Results, name: str) -> Table:
     """A table of ours, ready to print."""
     ours = results.table(name)
-    return paper_table(ours.layout, ours.printed, ours.more, results.label, _notes(results, name))
+    return paper_table(ours.layout, ours.printed, ours.more, results.label_of(name), _notes(results, name))
 
 
 def printed(name: str) -> Table:
@@ -247,7 +253,7 @@ def _notes(results: Results, name: str) -> list[str]:
         "Baseline rows are quoted from the paper; they are not run here.",
     ]
     if name == "table2" and results.params.judge.annotator == "stand-in":
-        notes.append("STAND-IN JUDGE: the win rates come from a local rule, not from AlpacaEval's annotator.")
+        notes.append(STAND_IN)
     return notes
 
 
@@ -274,7 +280,7 @@ def cells_csv(results: Results, name: str) -> Table:
             ]
         )
     header = ["row", "column", "printed", "value", "low", "high", "n", "chance", "rank", "bits", "cells", "seed_range"]
-    return Table(f"Cells of {name}", header, [_flat(row) for row in rows], label=results.label)
+    return Table(f"Cells of {name}", header, [_flat(row) for row in rows], label=results.label_of(name))
 
 
 def grid_csv(results: Results) -> Table:
@@ -328,9 +334,9 @@ def language_rows(results: Results, task: str) -> list[dict[str, str]]:
 def language_tables(results: Results, task: str) -> tuple[Table, Table]:
     """A task by language: long and unrounded for the machine, wide and rounded for the eye."""
     rows = language_rows(results, task)
-    title = f"{task} by language"
+    title, label = f"{task} by language", results.label_of("table2" if task == "alpaca_eval" else "table1")
     header = list(rows[0]) if rows else ["language"]
-    long = Table(title, header, [list(row.values()) for row in rows], label=results.label)
+    long = Table(title, header, [list(row.values()) for row in rows], label=label)
     columns = list(_language_columns(results, task))
     by_language: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -343,7 +349,7 @@ def language_tables(results: Results, task: str) -> tuple[Table, Table]:
     ]
     chance = results.chances.get(task)
     notes = [f"Chance level {rounded(chance, 2)}."] if chance else []
-    return long, Table(title, ["code", "language", "group", *columns], wide, notes=notes, label=results.label)
+    return long, Table(title, ["code", "language", "group", *columns], wide, notes=notes, label=label)
 
 
 def _language_columns(results: Results, task: str) -> dict[str, Configuration]:

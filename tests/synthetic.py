@@ -9,7 +9,9 @@ language are invented: no number of it means anything.
 
 import dataclasses
 import sys
+import tempfile
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,28 @@ TASKS = {
     "xlsum": (("rougeL", "rouge1", "rouge2"), None, (0.08, 0.12)),
     "alpaca_eval": (("winrate",), None, (0.13, 0.23)),
 }
-XLSUM = "ar am en es fr hi id ja ko pt ru sr sw ta th tr ur vi yo zh".split()
+XLSUM = (
+    "ar",
+    "am",
+    "en",
+    "es",
+    "fr",
+    "hi",
+    "id",
+    "ja",
+    "ko",
+    "pt",
+    "ru",
+    "sr",
+    "sw",
+    "ta",
+    "th",
+    "tr",
+    "ur",
+    "vi",
+    "yo",
+    "zh",
+)
 EXTRA_BELEBELE = ["ha", "so"]
 # Examples per language of the real sets, for measuring.
 FULL = {"xnli": 5010, "xcopa": 500, "xquad": 1190, "belebele": 900, "mlqa": 1000, "xlsum": 1000, "alpaca_eval": 805}
@@ -61,6 +84,17 @@ def params(**tables_options) -> Params:
 
 def names() -> list[str]:
     return [cell.name for cell in grid(BASES, DATASETS, RANKS, [42])] + sorted(BASES) + [collected.EXPERIMENT]
+
+
+@cache
+def shared() -> collected.Collected:
+    """A grid of 30 examples per language for tests that only read it; made once per process."""
+    folder = tempfile.TemporaryDirectory()
+    _kept.append(folder)
+    return write(Path(folder.name), examples=30)
+
+
+_kept: list[tempfile.TemporaryDirectory] = []
 
 
 def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str, ...] = ()) -> collected.Collected:
@@ -92,10 +126,10 @@ def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str,
 
 
 def _example_scores(task: str, language: str, present: list[str], examples: int) -> dict[str, np.ndarray]:
-    """Scores of the same items for every name: an item's difficulty is shared, which is what pairing exploits."""
+    """Scores of the same items for every name: cells share an item's difficulty, and languages half of it."""
     metrics, _, levels = TASKS[task]
     rng = _rng(task, language)
-    difficulty = rng.random(examples)
+    difficulty = 0.5 * _rng(task).random(examples) + 0.5 * rng.random(examples)
     resource = {"low": -0.06, "medium": -0.02, "high": 0.02}[languages.table()[language].resource]
     found = {}
     for name in present:
