@@ -1,0 +1,73 @@
+"""A few answers of every model in every task and language, so that a score can be looked at.
+
+The same items for all cells: prompt, options and reference are written once, per cell only what it answered.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from maple import record
+
+# Answers in the whole page; what is left over after one per cell, task and language goes to further ones.
+BUDGET, MOST = 16000, 4
+# Characters kept of the start and the end of a prompt (instruction, then question), and of an answer.
+HEAD, TAIL, ANSWER = 240, 420, 240
+
+
+def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> dict[str, Any]:
+    """`items`: [task, language, id, prompt, options, reference]; `answers` by name: one entry per item, 0 where it has none.
+
+    An answer is [text, score] for generated text, [place of the chosen option, score, log-likelihoods] for options.
+    """
+    count = max(1, min(MOST, BUDGET // max(1, len(names) * len(groups))))
+    items: list[list] = []
+    places: dict[tuple[str, str, str], int] = {}
+    answers: dict[str, dict[int, list]] = {name: {} for name in names}
+    for task, language in groups:
+        for name in names:
+            path = folder / name / "examples" / f"{task}-{language}.jsonl.gz"
+            if not path.is_file():
+                continue
+            for row in itertools.islice(record.read_jsonl_gz(path), count):
+                key = (task, language, str(row["id"]))
+                if key not in places:
+                    places[key] = len(items)
+                    options = [option["text"] for option in row["options"]] if row.get("options") else 0
+                    items.append([*key, shortened(row["prompt"], HEAD, TAIL), options, text_of(row.get("reference"), options)])
+                answers[name][places[key]] = _answer(row)
+    return {"items": items, "answers": {name: [found.get(i, 0) for i in range(len(items))] for name, found in answers.items() if found}}
+
+
+def _answer(row: dict[str, Any]) -> list:
+    scores = row.get("scores") or {}
+    score = round(next(iter(scores.values())), 3) if scores else None
+    if row.get("options"):
+        logprobs = [round(option["logprob"], 1) for option in row["options"]]
+        prediction = row["prediction"]
+        chosen = prediction if isinstance(prediction, int) else logprobs.index(max(logprobs))
+        return [chosen, score, logprobs]
+    return [shortened(text_of(row.get("output", row.get("prediction"))), ANSWER, 0), score]
+
+
+def text_of(value: Any, options: list[str] | int = 0) -> str:
+    """A reference or prediction as text: the option it points to, or the accepted answers one after the other."""
+    if value is None:
+        return ""
+    if isinstance(value, int) and options and 0 <= value < len(options):
+        return options[value]
+    if isinstance(value, list):
+        return " | ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shortened(text: str, head: int, tail: int) -> str:
+    """The start and the end of a text that is longer than both.
+
+    >>> shortened("abcdefghij", 3, 2)
+    'abc […] ij'
+    """
+    if len(text) <= head + tail + 5:
+        return text
+    return f"{text[:head]} […] {text[-tail:] if tail else ''}".rstrip()

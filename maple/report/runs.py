@@ -1,0 +1,75 @@
+"""What ran and what it cost: the bills of all records, summed and one by one."""
+
+from typing import Any
+
+from maple.collected import Collected
+
+VERBS = ("train", "evaluate")
+
+
+def summary(found: Collected) -> dict[str, Any]:
+    """Totals per verb, and one row per record; `versions` counts are those of the libraries that differ between records."""
+    rows = [_row(name, found.records[name]) for name in found.asked if name in found.records]
+    hardware = sorted({row["hardware"] for row in rows if row["hardware"]})
+    started = sorted(bill["started"] for entry in found.records.values() for bill in entry["bills"].values() if "started" in bill)
+    return {
+        "asked": len(found.asked),
+        "present": len(found.records),
+        "missing": found.missing,
+        "seconds": {verb: sum(row[verb] or 0 for row in rows) for verb in VERBS},
+        "peak_gb": max((row["peak_gb"] for row in rows if row["peak_gb"]), default=None),
+        "hardware": hardware,
+        "started": (started[0], started[-1]) if started else None,
+        "languages": len({score.language for score in found.scores}),
+        "tasks": len({score.task for score in found.scores}),
+        "scores": sum(score.primary for score in found.scores),
+        "examples": sum(score.n for score in found.scores if score.primary),
+        "rows": rows,
+        "versions": _versions(found),
+    }
+
+
+def _row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    bills, adapter = entry["bills"], entry.get("adapter") or {}
+    loss = adapter.get("heldout_loss") or {}
+    tokens = adapter.get("tokens") or {}
+    return {
+        "name": name,
+        "train": bills.get("train", {}).get("seconds"),
+        "evaluate": bills.get("evaluate", {}).get("seconds"),
+        "peak_gb": max((bill[key] for bill in bills.values() for key in ("peak_gb", "peak_gpu_gb") if key in bill), default=None),
+        "hardware": next((hardware(bill["hardware"]) for bill in bills.values() if "hardware" in bill), ""),
+        "percent": adapter.get("trainable_percent"),
+        "before": loss.get("before"),
+        "after": loss.get("after"),
+        "steps": adapter.get("steps"),
+        "tokens": tokens.get("all"),
+    }
+
+
+def hardware(value: str | dict[str, Any]) -> str:
+    """The GPU where there is one, else processor and cores."""
+    if isinstance(value, str):
+        return value
+    return value.get("gpu") or f"{value.get('processor', 'unknown processor')}, {value.get('cores', '?')} cores"
+
+
+def duration(seconds: float | None) -> str:
+    """
+    >>> duration(42), duration(600), duration(5400)
+    ('42 s', '10 min', '1.5 h')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _versions(found: Collected) -> dict[str, list[str]]:
+    """Library -> versions seen; more than one means that records come from different environments."""
+    seen: dict[str, set[str]] = {}
+    for entry in found.records.values():
+        for library, version in (entry.get("versions") or {}).items():
+            seen.setdefault(library, set()).add(str(version))
+    return {library: sorted(versions) for library, versions in sorted(seen.items())}

@@ -1,0 +1,264 @@
+"""The report of a made-up full grid: one file, small, whole, safe, and readable in a browser."""
+
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import synthetic
+from maple import languages, record, report, tables
+from maple.report import examples, records, runs, terminal
+from stages import compare, figures
+from stages import tables as tables_stage
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# What a hostile or merely odd model may answer.
+HOSTILE = "</script><script>document.title='broken'</script> & <b>x</b> \u2028 end"
+SPOKEN = {
+    "ar": "الجواب هو باريس",
+    "he": "התשובה היא פריז",
+    "hi": "उत्तर पेरिस है",
+    "th": "คำตอบคือปารีส",
+    "ja": "答えはパリです",
+    "ru": "Ответ: Париж",
+    "en": "The answer is Paris",
+}
+
+
+def write_examples(folder, names, per_group=2):
+    """Score folders as evaluate leaves them, with answers in the script of their language."""
+    for name in names:
+        for task in synthetic.TASKS:
+            for code in synthetic.task_languages(task):
+                said = SPOKEN.get(code, SPOKEN["en"])
+                rows = []
+                for place in range(per_group):
+                    row = {"id": f"{task}-{place:05}", "prompt": f"{said}? " * 40, "reference": said, "scores": {"accuracy": 1.0}}
+                    if task in ("xnli", "xcopa", "belebele"):
+                        options = [{"text": f"{said} {i}", "logprob": -1.5 - i, "tokens": 3, "bytes": 20} for i in range(3)]
+                        row |= {"options": options, "prediction": 0, "reference": 0}
+                    else:
+                        row |= {"output": f"{said} {HOSTILE}", "prediction": said}
+                    rows.append(row)
+                record.write_jsonl_gz(folder / name / "examples" / f"{task}-{code}.jsonl.gz", rows)
+
+
+def build(folder, examples_of, label_as_smoke=False):
+    """A working directory with everything that the report reads, made by the stages before it."""
+    for shared in ("paper_tables/published", "paper_tables/claims.yaml", "profiles", "docs"):
+        target = folder / shared
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(ROOT / shared)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        params = synthetic.params()
+        synthetic.write(params.artifacts / "collected", examples=30, without=("llama-2-7b-8bit.alpaca.r8.s42",))
+        for stage in (tables_stage, figures, compare):
+            stage.main(params, None)
+        write_examples(params.artifacts / "scores", examples_of)
+        statistics = {"rows": 52000, "languages": {"ar": {"rows": 26000, "fertility": 3.21}, "th": {"rows": 26000, "fertility": 4.5}}}
+        record.write_json(params.artifacts / "prepared" / "alpaca" / "statistics.json", statistics)
+        return params, report.page(params), terminal.text(params, Path("report.html"))
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("report"), ["mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-4bit"])
+
+
+@pytest.fixture(scope="module")
+def page(built):
+    return built[1]
+
+
+class Outline(html.parser.HTMLParser):
+    """Ids, anchors, outside references, open elements and tables without headings of a page."""
+
+    VOID = {"meta", "input", "br", "link", "hr", "img"}
+
+    def __init__(self, page):
+        super().__init__()
+        self.ids, self.anchors, self.outside, self.open, self.labels = [], [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if "id" in found:
+            self.ids.append(found["id"])
+        for key in ("href", "src", "xlink:href"):
+            if key in found:
+                (self.anchors if found[key].startswith("#") else self.outside).append(found[key])
+        self.labels += found.get("aria-labelledby", "").split()
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+
+def payload(page):
+    return json.loads(re.search(r'<script type="application/json" id="payload">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_outside(page):
+    outline = Outline(page)
+    assert outline.open == [] and outline.outside == []
+    assert len(outline.ids) == len(set(outline.ids)), "ids are unique, over all drawings too"
+    assert {anchor[1:] for anchor in outline.anchors} <= set(outline.ids)
+    assert set(outline.labels) <= set(outline.ids)
+    assert "url(http" not in page and "@import" not in page
+
+
+def test_a_page_of_the_full_grid_stays_small(page):
+    assert len(page.encode("utf-8")) < 5e6
+
+
+def test_equal_inputs_give_equal_pages(tmp_path, page):
+    names = ["mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-4bit"]
+    assert build(tmp_path, names)[1] == page
+
+
+def test_what_a_model_wrote_cannot_become_part_of_the_page(page):
+    assert "<script>document.title" not in page and "<b>x</b>" not in page
+    answers = payload(page)["examples"]["answers"]["llama-2-7b-4bit"]
+    assert any(answer and isinstance(answer[0], str) and "</script>" in answer[0] for answer in answers), "yet it is shown as written"
+
+
+def test_every_cell_of_the_tables_opens_the_records_behind_it(page):
+    found = payload(page)
+    opened = [int(place) for place in re.findall(r'data-cell="(\d+)"', page)]
+    assert opened == list(range(len(found["cells"])))
+    finetuned = [cell for cell in found["cells"] if cell["cells"]]
+    assert finetuned and all(name in found["records"] for cell in finetuned for name in cell["cells"])
+
+
+def test_every_record_carries_its_scores_for_every_language(page):
+    found = payload(page)
+    assert len(found["records"]) == 126
+    for entry in found["records"].values():
+        for block, line in zip(found["layout"], entry["scores"], strict=True):
+            assert len(line) == len(block["languages"]) and all(line)
+
+
+def test_the_missing_cell_is_named_and_counted(page):
+    assert "126 of 127" in page and "llama-2-7b-8bit.alpaca.r8.s42" in page
+
+
+def test_every_section_of_the_navigation_is_there(page):
+    for section in ("runs", "tables", "claims", "figures", "grid", "languages", "data", "deviations"):
+        assert f'id="{section}"' in page
+    assert page.count("<svg role=\"img\"") == 5
+    assert all(f"<th scope=\"row\">{languages.table()[code].name}</th>" in page for code in synthetic.task_languages("belebele"))
+
+
+def test_the_terminal_summary_shows_table_1_and_the_next_commands(built):
+    said = built[2]
+    assert "SMOKE" not in said and "Table 1, ours / the paper's" in said
+    assert re.search(r"Mistral-7b MultiAlpaca +0\.\d\d/0\.53", said)
+    assert "dvc exp run -S lora.r=32" in said and "make compare PROFILE=paper" in said
+    assert max(map(len, said.splitlines())) <= 130
+
+
+def test_a_smoke_page_says_so_in_title_and_banner(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables.Results, "label", tables.SMOKE)
+    params = synthetic.params()
+    monkeypatch.setattr(synthetic, "params", lambda: __import__("dataclasses").replace(params, sources="smoke"))
+    _, page, said = build(tmp_path, [])
+    assert "<title>SMOKE" in page and 'class="smoke"' in page and said.startswith("SMOKE")
+    assert "not comparable (smoke)" in page and "not comparable (smoke)" in said
+
+
+def test_a_curve_keeps_its_mean_level_and_last_step():
+    losses = [2.0 - place / 1000 for place in range(1000)]
+    points = records.curve(losses)
+    assert len(points) == records.CURVE_POINTS and points[-1][0] == 1000
+    assert sum(loss for _, loss in points) / len(points) == pytest.approx(sum(losses) / 1000, abs=0.01)
+    assert records.curve([]) == []
+
+
+def test_an_example_shows_options_or_text_and_its_reference(tmp_path):
+    write_examples(tmp_path, ["one"], per_group=1)
+    found = examples.compact(tmp_path, ["one", "absent"], [("xcopa", "th"), ("xquad", "ar")])
+    choice, text = found["items"]
+    assert choice[4] and choice[5] == choice[4][0] and text[5] == SPOKEN["ar"]
+    assert found["answers"]["one"] == [[0, 1.0, [-1.5, -2.5, -3.5]], [examples.shortened(f"{SPOKEN['ar']} {HOSTILE}", examples.ANSWER, 0), 1.0]]
+    assert "absent" not in found["answers"]
+
+
+def test_hardware_is_the_gpu_where_there_is_one():
+    assert runs.hardware({"gpu": "NVIDIA A100", "processor": "x", "cores": 8}) == "NVIDIA A100"
+    assert runs.hardware({"processor": "x", "cores": 8}) == "x, 8 cores"
+
+
+# -- In a browser --------------------------------------------------------------------------------------------------------
+
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+PROBE = """
+<script>
+const started = performance.timing.navigationStart;
+window.addEventListener("load", () => {
+  const said = {errors: window.failures, title: document.title, loaded: Date.now() - started};
+  document.querySelector("[data-cell]").click();
+  said.cell = document.getElementById("opened-title").textContent;
+  showRecord("mistral-7b-4bit.alpaca.r8.s42");
+  said.record = document.getElementById("opened-title").textContent;
+  said.focus = document.activeElement.id;
+  const choice = document.querySelector("dialog select");
+  choice.value = "xquad ar"; choice.dispatchEvent(new Event("change"));
+  const answer = document.querySelector(".output");
+  said.answer = answer.textContent;
+  said.direction = getComputedStyle(answer).direction;
+  said.injected = document.querySelectorAll("dialog b b, dialog script").length;
+  dialog.close();
+  const before = [...document.querySelectorAll("#cells tbody tr")].map((row) => row.cells[4].dataset.sort);
+  document.querySelectorAll("#cells .sort")[4].click();
+  said.sorted = [...document.querySelectorAll("#cells tbody tr")].map((row) => Number(row.cells[4].dataset.sort));
+  document.querySelector("input[value=differs]").click();
+  said.shown = [...document.querySelectorAll(".paper tbody tr")].filter((row) => row.offsetParent !== null).length;
+  said.width = document.documentElement.scrollWidth;
+  said.window = innerWidth;
+  document.title = JSON.stringify(said);
+  document.documentElement.replaceChildren(document.createTextNode("<<" + JSON.stringify(said) + ">>"));
+});
+</script>
+"""
+
+
+def browse(page, folder, size):
+    """What the probe saw in headless Chromium; the time includes reading the page, not starting the browser."""
+    probed = page.replace("default-src 'none';", "default-src 'none';", 1)
+    probed = probed.replace("<style>", "<script>window.failures = []; window.onerror = (text) => window.failures.push(text);</script><style>", 1)
+    (folder / "probed.html").write_text(probed.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / size}", f"--window-size={size}", "--dump-dom", (folder / "probed.html").as_uri()]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    found = re.search(r"(?:&lt;|<){2}(.*)(?:&gt;|>){2}", said, re.DOTALL)
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
+@pytest.mark.parametrize("size", ["1280,900", "500,844"])
+def test_a_browser_opens_sorts_filters_and_shows_a_record(page, tmp_path, size):
+    said = browse(page, tmp_path, size)
+    assert said["errors"] == [] and not said["injected"]
+    assert said["loaded"] < 2000, "milliseconds"
+    assert said["cell"].startswith("Table 1: gpt-4") and said["record"] == "mistral-7b-4bit.alpaca.r8.s42"
+    assert said["focus"] == "opened-title", "the keyboard and the screen reader follow"
+    assert SPOKEN["ar"] in said["answer"] and said["direction"] == "rtl"
+    assert said["sorted"] == sorted(said["sorted"]) and len(said["sorted"]) == 126
+    assert 0 < said["shown"] < 24
+    assert said["width"] <= said["window"], "tables scroll inside their frames, the page does not"
