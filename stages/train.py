@@ -12,11 +12,11 @@ from maple import adapter, batches, environment, model, progress, record, shapes
 
 def main(params, arguments):
     cell, recipe = params.cell_of(arguments.name)
-    folders = sources.models()[cell.base.model].folder(params.artifacts / "sources")
-    prepared = params.artifacts / "prepared" / cell.dataset / cell.base.model
+    source = sources.models()[cell.base.model]
+    weights = source.folder(params.artifacts / "sources")
+    prepared = params.artifacts / "prepared" / cell.dataset / "tokens" / cell.base.model
     rows, validation = (batches.Rows(prepared / f"{part}.arrow") for part in ("train", "validation"))
-    shape = shapes.Shape.of_config(record.read_json(folders / "config.json"))
-    found = record.read_json(params.artifacts / "sources" / "record.json")
+    shape = shapes.Shape.of_config(record.read_json(weights / "config.json"))
     settings = {
         "profile": params.profile,
         "name": arguments.name,
@@ -28,14 +28,14 @@ def main(params, arguments):
         "alpha": model.lora_alpha(recipe, cell.rank),
         "recipe": dataclasses.asdict(recipe),
         "rows": {"train": record.sha256(prepared / "train.arrow"), "validation": record.sha256(prepared / "validation.arrow")},
-        "base": found["models"][cell.base.model],
+        "base": source.card(),
     }
 
     bill = environment.Bill()
     import torch
 
     torch.manual_seed(cell.seed)
-    base = model.load_base(folders, cell.base.bits, recipe.quantisation, model.device())
+    base = model.load_base(weights, cell.base.bits, recipe.quantisation, model.device())
     tuned = model.add_lora(base, recipe, cell.rank)
     processes = training.Processes()
     checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
@@ -66,7 +66,7 @@ def main(params, arguments):
     with record.folder(params.artifacts / "adapters" / arguments.name) as folder:
         tuned.save_pretrained(folder)
         adapter.write_curve(folder / "curve.csv", outcome.curve)
-        record.write_text(folder / "README.md", adapter.card(result, sources.models()[cell.base.model].card()))
+        record.write_text(folder / "README.md", adapter.card(result, source.card()))
         record.write_json(
             folder / "bill.json",
             bill.total(

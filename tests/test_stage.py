@@ -1,0 +1,55 @@
+"""What a person sees when a stage fails: three lines for an error we foresaw, a log's path for one we did not."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(tmp_path, body, *arguments):
+    for name in ("params.yaml", "sources.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    script = tmp_path / "verb.py"
+    script.write_text('"""A verb."""\nfrom maple import stage\nfrom maple.errors import MapleError\n' + textwrap.dedent(body))
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_a_foreseen_error_is_three_lines_and_its_code(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise MapleError("no row", why="the file is empty", do="download it again", code=2)
+    stage.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 2
+    assert result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n"
+
+
+def test_a_defect_names_the_log_that_holds_its_traceback(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise KeyError("x")
+    stage.run(__doc__, main, name="a name")
+    """
+    result = run(tmp_path, body, "--name", "one")
+    assert result.returncode == 1
+    assert "KeyError: 'x'" in result.stderr and "Traceback" not in result.stderr
+    log = tmp_path / "work/smoke/logs/verb-one.log"
+    assert str(log.relative_to(tmp_path)) in result.stderr and "Traceback" in log.read_text()
+
+
+def test_a_bad_parameter_stops_every_stage_before_its_body(tmp_path):
+    body = """
+    from pathlib import Path
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("lora:", "lorra:", 1))
+    def main(params, arguments):
+        print("ran")
+    stage.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 1 and "ran" not in result.stdout
+    assert "did you mean 'lora'?" in result.stderr
