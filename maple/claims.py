@@ -140,7 +140,7 @@ class Measured(Printed):
     def before(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
         """The base that the scored adapters stand on: same bits."""
         bits = [found.bits for found in self._configurations(model, dataset, column, configurations)]
-        return mean([self._one(Configuration(0, b, (f"{model}-{b}bit",)), column, codes) for b in bits])
+        return mean([self._one(Configuration.base(model, b), column, codes) for b in bits])
 
     def _configurations(self, model: str, dataset: str, column: str, which: str) -> list[Configuration]:
         rows = self.results.rows.get((model, dataset), [])
@@ -165,22 +165,15 @@ class Measured(Printed):
         return combine([mean(found[level]) for level in steps], factors)
 
     def _one(self, configuration: Configuration, column: str, codes: str) -> Quantity:
-        chosen = self._languages(column, codes)
-        if not chosen:
-            raise NoScore(f"no {codes} languages are scored in {column}")
-        found = [self.results.score(configuration, task, chosen[task]) for task in chosen]
-        if None in found:
-            raise NoScore(f"scores of {configuration.names[0]} in {column} are missing")
-        return mean(found)
-
-    def _languages(self, column: str, codes: str) -> dict[str, list[str]]:
-        """Task -> those of its languages that `codes` names; tasks without any are left out."""
-        tasks = TASKS if column == AVERAGE else (column,)
-        every = {task: self.results.collected.languages(task) for task in tasks}
         if codes == "all":
-            return every if all(every.values()) else {}
-        chosen = {task: [code for code in found if _in(code, codes)] for task, found in every.items()}
-        return {task: found for task, found in chosen.items() if found}
+            found = self.results.score(configuration, column)
+        elif self.results.languages(column, keep := lambda code: _in(code, codes)):
+            found = self.results.score_among(configuration, column, keep)
+        else:
+            raise NoScore(f"no {codes} languages are scored in {column}")
+        if found is None:
+            raise NoScore(f"scores of {configuration.names[0]} in {column} are missing")
+        return found
 
 
 def _in(code: str, codes: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
 from maple import languages, published
+from maple.cell import Base
 from maple.collected import EXPERIMENT, Collected
 from maple.params import Params
 from maple.published import Layout, Row
@@ -36,6 +37,11 @@ class Configuration:
     @property
     def text(self) -> str:
         return f"r{self.rank} {self.bits} bits"
+
+    @classmethod
+    def base(cls, model: str, bits: int) -> "Configuration":
+        """The model before finetuning, as rank 0."""
+        return cls(0, bits, (Base(model, bits).name,))
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,18 @@ class Results:
         found = [self.resampled.score(name, task, codes) for name in configuration.names for task in tasks]
         return None if None in found else mean(found)
 
-    def base_score(self, model: str, bits: int, column: str, codes: list[str] | None = None) -> Quantity | None:
-        return self.score(Configuration(0, bits, (f"{model}-{bits}bit",)), column, codes)
+    def languages(self, column: str, keep: Callable[[str], bool]) -> dict[str, list[str]]:
+        """Task -> those of its languages that `keep` accepts; tasks left with none are left out."""
+        found = {
+            task: [code for code in self.collected.languages(task) if keep(code)]
+            for task in (TASKS if column == AVERAGE else (column,))
+        }
+        return {task: codes for task, codes in found.items() if codes}
+
+    def score_among(self, configuration: Configuration, column: str, keep: Callable[[str], bool]) -> Quantity | None:
+        """As `score`, over the languages that `keep` accepts; the average is over the tasks that have any."""
+        found = [self.score(configuration, task, codes) for task, codes in self.languages(column, keep).items()]
+        return None if not found or None in found else mean(found)
 
     def spread(self, configuration: Configuration, column: str) -> float | None:
         """Range over replicate seeds; None with one seed."""
@@ -227,7 +243,9 @@ def rounded(value: float, digits: int, scale: int = 1, rule: str = "half-up") ->
     ('0.69', '0.68', '13.73')
     """
     way = {"half-up": ROUND_HALF_UP, "half-even": ROUND_HALF_EVEN}[rule]
-    return str((Decimal(repr(value)) * scale).quantize(Decimal(1).scaleb(-digits), rounding=way))
+    found = (Decimal(repr(value)) * scale).quantize(Decimal(1).scaleb(-digits), rounding=way)
+    # No -0.00.
+    return str(found if found else abs(found))
 
 
 def regenerated(results: Results, name: str) -> Table:
@@ -357,7 +375,7 @@ def _language_columns(results: Results, task: str) -> dict[str, Configuration]:
     columns: dict[str, Configuration] = {}
     for model, dataset in results.rows:
         bits = max(base.bits for base in results.params.bases if base.model == model)
-        columns.setdefault(f"{model} base", Configuration(0, bits, (f"{model}-{bits}bit",)))
+        columns.setdefault(f"{model} base", Configuration.base(model, bits))
         configuration = results.chosen(model, dataset, task)
         if configuration:
             columns[f"{model} {dataset}"] = configuration
