@@ -105,12 +105,13 @@ def test_both_scripts_of_chinese_and_serbian_are_read_under_ids_of_their_own(sou
     ]:
         examples = load(sources, name, code)
         assert len(examples) == 24 and {example.language for example in examples} == {code}
-        assert {example.id.split()[0] for example in examples} == set(variants)
+        first, second = examples[0], examples[1]  # a limit of two rows takes one of each
+        assert second.id == f"{first.id} {variants[1]}" and variants[0] not in first.id
 
 
 def test_a_romanised_file_beside_the_right_one_is_not_read(sources):
     assert (sources / "belebele/data/hin_Latn.jsonl").exists()
-    assert {example.id.split()[0] for example in load(sources, "belebele", "hi")} == {"hin_Deva"}
+    assert len(load(sources, "belebele", "hi")) == 12
 
 
 def test_no_language_points_at_a_romanised_file():
@@ -120,9 +121,9 @@ def test_no_language_points_at_a_romanised_file():
 
 
 def test_rows_are_parallel_over_languages_by_id(sources):
-    for name in ("xnli", "xcopa", "xquad", "mlqa"):
+    for name in ("xnli", "xcopa", "xquad", "mlqa", "belebele"):
         ids = [[e.id for e in load(sources, name, code)] for code in upstream.LANGUAGES[name]]
-        assert all(found == ids[0] for found in ids)
+        assert all(set(ids[0]) <= set(found) for found in ids)
 
 
 def test_repair_takes_xcopa_questions_from_an_agreeing_language(sources):

@@ -13,6 +13,8 @@ A prediction is the index of an option, or None where a generated text names non
 a failure); for free text it is the text. Nothing here imports torch, so a tokeniser never decides a score.
 """
 
+import dataclasses
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -98,7 +100,11 @@ class Task:
     shots_from: dict[str, tuple[str, str]] = {}
 
     def examples(self, folder: Path, language: str, split: str, repair: bool = False) -> list[Example]:
-        """All examples of a language in upstream's order; variants of a language (zh: Hans, Hant) follow one another.
+        """All examples of a language in upstream's order.
+
+        Variants of a language (zh: Hans and Hant, files of their own) alternate, so that any limit takes from both.
+        The first variant's ids are upstream's, by which translations of one item find each other; those of a
+        further variant end in its name.
 
         `folder` is sources/datasets/<source>. Raises MapleError that names file, row and field of the first bad row.
         """
@@ -106,10 +112,12 @@ class Task:
         known = languages.of_task(self.name)
         if language not in known:
             raise MapleError(f"{self.name} has no language '{language}'", why="upstream has no file for it", do=nearest(language, known))
-        examples = []
-        names = languages.table()[language].upstream.get(self.name, (language,))
-        for name in names:
-            examples += self.read(Path(folder), language, name, split, repair)
+        first, *others = languages.table()[language].upstream.get(self.name, (language,))
+        variants = [self.read(Path(folder), language, first, split, repair)]
+        for name in others:
+            found = self.read(Path(folder), language, name, split, repair)
+            variants.append([dataclasses.replace(example, id=f"{example.id} {name}") for example in found])
+        examples = [e for row in itertools.zip_longest(*variants) for e in row if e is not None]
         seen: set[str] = set()
         for example in examples:
             if example.id in seen:

@@ -32,7 +32,7 @@ class Belebele(ChoiceTask):
         for _, _, row in rows.jsonl(folder / "data" / f"{name}.jsonl", _SCHEMA):
             fields = {"passage": row["flores_passage"], "question": row["question"].strip()}
             fields |= {f"option{i}": row[key] for i, key in enumerate(_ANSWERS, 1)}
-            # Link and number identify a question in all languages; the code tells variants of one apart.
-            identity = f"{name} {row['link']} {row['question_number']}"
+            # Together they identify a question in all languages.
+            identity = f"{row['link']} {row['question_number']}"
             examples.append(Example(identity, language, fields, int(row["correct_answer_num"]) - 1))
         return examples

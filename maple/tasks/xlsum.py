@@ -30,7 +30,7 @@ class Xlsum(Task):
                 do="run the download stage",
             )
         return [
-            Example(f"{name} {row['id']}", language, {key: row[key] for key in ("title", "text", "summary")}, row["summary"])
+            Example(row["id"], language, {key: row[key] for key in ("title", "text", "summary")}, row["summary"])
             for _, _, row in rows.parquet(paths, _SCHEMA)
         ]
 
