@@ -5,10 +5,35 @@ They go through the same download, readers and training as the real files; their
 
 from pathlib import Path
 
-from maple.smoke import evaluation, instructions
+from maple.errors import MapleError
+from maple.params import Params
+from maple.smoke import evaluation, instructions, texts
 
 
-def write(root: Path, params) -> None:
-    """Write root/datasets/<org>/<name>/<upstream path> and root/models/<org>/<name>/...; takes some 20 seconds."""
+def write(root: Path, params: Params) -> None:
+    """Write root/datasets/<org>/<name>/<upstream path> and root/models/<org>/<name>/...; takes some 15 seconds.
+
+    Every language that has texts is written. Raises MapleError if params ask for one that has none.
+    """
+    # Imported late: torch and transformers take seconds, rows do not need them.
+    from maple.smoke import models
+
+    check_languages(params)
     evaluation.write(root)
     instructions.write(root)
+    models.write(root)
+
+
+def check_languages(params: Params) -> None:
+    wanted = {f"datasets.{name}": (chosen.source, chosen.languages) for name, chosen in params.datasets.items()}
+    wanted |= {f"evaluation.tasks.{name}": (name, chosen.languages) for name, chosen in params.evaluation.tasks.items()}
+    sections = {"bactrian-x": "exercises", "multialpaca": "exercises", "alpaca": "exercises", "xcopa": "events"}
+    for key, (source, codes) in wanted.items():
+        known = texts.languages_with(sections.get(source, "story"))
+        for code in codes:
+            if code not in known:
+                raise MapleError(
+                    f"{key}.languages: the smoke profile has no {source} rows in '{code}'",
+                    why=f"it has texts in {', '.join(known)}",
+                    do=f"leave '{code}' out, or add its texts to maple/smoke/texts",
+                )

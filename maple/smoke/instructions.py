@@ -12,11 +12,12 @@ A few rows carry the faults that upstream's rows have, so that preparation meets
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from maple import languages
 from maple.smoke import files, texts
 
 EXERCISES = ("reverse", "first", "last", "count", "animal", "add", "spell", "opposite", "capital")
@@ -24,18 +25,18 @@ ALPACA_ROWS = 400
 # Bactrian-X translates the seeds of Alpaca and of Dolly; here the first of each.
 BACTRIAN_ROWS = {"alpaca": 220, "dolly": 80}
 MULTIALPACA_ROWS = 72
-MULTIALPACA_LANGUAGES = ("ar", "de", "es", "ja", "ru", "th")
 # Seed of Alpaca -> what is wrong with its row. Bactrian-X has the same faults at alpaca-N.
 FAULTS = {3: "empty output", 5: "untranslated", 7: "copy of row 6", 9: "row 8 but for the case and a full stop"}
 
 ALPACA = pa.schema([(name, pa.string()) for name in ("instruction", "input", "output", "text")])
+BACTRIAN = ("instruction", "input", "id", "output")
 # Stanford Alpaca's prompt, which the `text` column of the upstream file holds together with the answer.
-_WITH_INPUT = (
+WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n{output}"
 )
-_WITHOUT_INPUT = (
+WITHOUT_INPUT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n{output}"
 )
@@ -103,7 +104,12 @@ def solve(language: str, seed: Seed) -> tuple[str, str, str]:
     return instruction, listed, lexicon["comma"].join(answer)
 
 
+def multialpaca_languages() -> list[str]:
+    return [code for code in texts.languages_with("exercises") if code in languages.of_task("multialpaca")]
+
+
 def write(root: Path) -> None:
+    """The three sets in all languages that have texts, under root/datasets."""
     datasets = root / "datasets"
     _write_alpaca(datasets / "tatsu-lab/alpaca")
     _write_bactrian(datasets / "MBZUAI/Bactrian-X")
@@ -113,27 +119,25 @@ def write(root: Path) -> None:
 def _write_alpaca(folder: Path) -> None:
     rows = []
     for row in _alpaca_rows("en"):
-        text = (_WITH_INPUT if row["input"] else _WITHOUT_INPUT).format(**row)
+        text = (WITH_INPUT if row["input"] else WITHOUT_INPUT).format(**row)
         rows.append(row | {"text": text})
     files.parquet(folder / "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", rows, ALPACA)
 
 
 def _write_bactrian(folder: Path) -> None:
-    """The answers are generated anew in every language, hence a full stop that Alpaca's do not have."""
+    """The answers are not Alpaca's translated: each language's generator has words of its own around them."""
     for language in texts.languages_with("exercises"):
-        stop = texts.load(language)["stop"]
-        rows = [row | {"id": f"alpaca-{i}"} for i, row in enumerate(_alpaca_rows(language)[: BACTRIAN_ROWS["alpaca"]])]
+        rows = [row | {"id": f"alpaca-{i}"} for i, row in enumerate(_alpaca_rows(language, reply=True)[: BACTRIAN_ROWS["alpaca"]])]
         for i, seed in enumerate(draws("dolly", BACTRIAN_ROWS["dolly"])):
-            rows.append(_row(language, seed) | {"id": f"dolly-{i}"})
-        rows = [{key: row[key] for key in ("instruction", "input", "id")} | {"output": _ended(row["output"], stop)} for row in rows]
+            rows.append(_row(language, seed, reply=True) | {"id": f"dolly-{i}"})
         # Upstream's order is unknown, and languages are joined by id: here each file has an order of its own.
         random.Random(f"order {language}").shuffle(rows)
-        files.json_array_gz(folder / "data" / f"{language}.json.gz", rows)
+        files.json_array_gz(folder / "data" / f"{language}.json.gz", [{key: row[key] for key in BACTRIAN} for row in rows])
 
 
 def _write_multialpaca(folder: Path) -> None:
     """No ids, and each language has seeds of its own; a null input, a missing one and "" mean the same."""
-    for language in MULTIALPACA_LANGUAGES:
+    for language in multialpaca_languages():
         rows = [_row(language, seed) for seed in draws(f"multialpaca {language}", MULTIALPACA_ROWS)]
         without_input = [row for row in rows if not row["input"]]
         without_input[0]["input"] = None
@@ -143,24 +147,19 @@ def _write_multialpaca(folder: Path) -> None:
         files.jsonl(folder / f"{language}.jsonl", rows)
 
 
-def _alpaca_rows(language: str) -> list[dict]:
+def _alpaca_rows(language: str, reply: bool = False) -> list[dict]:
     """Alpaca's rows in a language, with the faults of `FAULTS`."""
     seeds = draws("alpaca", ALPACA_ROWS)
-    # A list in the input, so that copies differ in nothing else.
-    seeds[7] = seeds[6]
-    seeds[9] = seeds[8]
-    seeds[5] = replace(seeds[5], inline=False)
-    rows = [_row(language, seed) for seed in seeds]
+    seeds[7], seeds[9] = seeds[6], seeds[8]
+    rows = [_row(language, seed, reply) for seed in seeds]
     rows[3]["output"] = ""
-    rows[5] = _row("en", seeds[5])
+    rows[5] = _row("en", seeds[5], reply)
     rows[9]["instruction"] = rows[9]["instruction"].rstrip(".?。؟।").upper()
     return rows
 
 
-def _row(language: str, seed: Seed) -> dict:
+def _row(language: str, seed: Seed, reply: bool = False) -> dict:
     instruction, listed, answer = solve(language, seed)
+    if reply:
+        answer = texts.load(language)["reply"].format(answer)
     return {"instruction": instruction, "input": listed, "output": answer}
-
-
-def _ended(output: str, stop: str) -> str:
-    return output + stop if output else output
