@@ -284,9 +284,12 @@ def _encoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     """A text column as its distinct values in order of first use and, per row, the place among them."""
     whole = column.unify_dictionaries().combine_chunks()
     codes, words = whole.indices.to_numpy(), whole.dictionary
-    # The dictionary may hold words of other row groups.
-    used, first = np.unique(codes, return_index=True)
-    used = used[np.argsort(first)]
+    # The dictionary may hold words of other row groups. Of several writes to one place the last wins: going
+    # backwards leaves the first use, without sorting a million rows.
+    first = np.full(len(words), -1)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    used = np.flatnonzero(first >= 0)
+    used = used[np.argsort(first[used])]
     places = np.zeros(len(words), dtype=np.int64)
     places[used] = np.arange(len(used))
     return words.take(pa.array(used)).to_pylist(), places[codes]
