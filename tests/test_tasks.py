@@ -5,6 +5,8 @@ import importlib.util
 import json
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -533,3 +535,8 @@ def test_harness_xquad_is_the_harness_own(code):
     theirs = harness_yaml(harness_file("xquad", f"xquad_{code}.yaml"))
     assert prompts.load("harness", "xquad", code).text == harness_text(theirs["doc_to_text"])
     assert tasks.get("xquad").form("harness", code, "generation").stop == ("\n",)
+
+
+def test_the_page_of_prompts_is_up_to_date():
+    page = Path(__file__).parents[1] / "docs" / "prompts.py"
+    assert subprocess.run([sys.executable, page, "--check"], capture_output=True, text=True).stderr == ""
