@@ -3,7 +3,7 @@
 The model's answers are generated here; the judge stage scores them. AlpacaEval 1 compares with
 text_davinci_003 (alpaca_eval.json), AlpacaEval 2 with gpt4_1106_preview (alpaca_eval_gpt4_baseline.json); the
 instructions are the same, so both take their ids from the first file. A model is asked in the template that it was
-finetuned with: prompt set `english` is Alpaca's without input, a test keeps it equal to maple/template.py's.
+finetuned with: prompt set `english` for prepare.template alpaca, `bactrian` for bactrian.
 """
 
 from pathlib import Path
