@@ -1,5 +1,7 @@
 """The report of a made-up full grid: one file, small, whole, safe, and readable in a browser."""
 
+import dataclasses
+import html
 import html.parser
 import json
 import os
@@ -11,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from maple import languages, record, report, tables
+from maple import languages, record, report
 from maple.report import examples, records, runs, terminal
 from stages import compare, figures
 from stages import tables as tables_stage
 
 ROOT = Path(__file__).parents[1]
+CELL, ABSENT = "mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-8bit.alpaca.r8.s42"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # What a hostile or merely odd model may answer.
 HOSTILE = "</script><script>document.title='broken'</script> & <b>x</b> \u2028 end"
@@ -49,35 +52,29 @@ def write_examples(folder, names, per_group=2):
                 record.write_jsonl_gz(folder / name / "examples" / f"{task}-{code}.jsonl.gz", rows)
 
 
-def build(folder, examples_of, label_as_smoke=False):
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
     """A working directory with everything that the report reads, made by the stages before it."""
+    folder = tmp_path_factory.mktemp("report")
     for shared in ("paper_tables/published", "paper_tables/claims.yaml", "profiles", "docs"):
-        target = folder / shared
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(ROOT / shared)
+        (folder / shared).parent.mkdir(parents=True, exist_ok=True)
+        (folder / shared).symlink_to(ROOT / shared)
     before = Path.cwd()
     os.chdir(folder)
-    try:
-        params = synthetic.params()
-        synthetic.write(params.artifacts / "collected", examples=30, without=("llama-2-7b-8bit.alpaca.r8.s42",))
-        for stage in (tables_stage, figures, compare):
-            stage.main(params, None)
-        write_examples(params.artifacts / "scores", examples_of)
-        statistics = {"rows": 52000, "languages": {"ar": {"rows": 26000, "fertility": 3.21}, "th": {"rows": 26000, "fertility": 4.5}}}
-        record.write_json(params.artifacts / "prepared" / "alpaca" / "statistics.json", statistics)
-        return params, report.page(params), terminal.text(params, Path("report.html"))
-    finally:
-        os.chdir(before)
+    params = synthetic.params()
+    synthetic.write(params.artifacts / "collected", examples=30, without=(ABSENT,))
+    for stage in (tables_stage, figures, compare):
+        stage.main(params, None)
+    write_examples(params.artifacts / "scores", [CELL, "llama-2-7b-4bit"])
+    statistics = {"rows": 52000, "languages": {"ar": {"rows": 26000, "fertility": 3.21}, "th": {"rows": 26000, "fertility": 4.5}}}
+    record.write_json(params.artifacts / "prepared" / "alpaca" / "statistics.json", statistics)
+    yield params
+    os.chdir(before)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("report"), ["mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-4bit"])
-
-
-@pytest.fixture(scope="module")
-def page(built):
-    return built[1]
+def page(workplace):
+    return report.page(workplace)
 
 
 class Outline(html.parser.HTMLParser):
@@ -128,9 +125,8 @@ def test_a_page_of_the_full_grid_stays_small(page):
     assert len(page.encode("utf-8")) < 5e6
 
 
-def test_equal_inputs_give_equal_pages(tmp_path, page):
-    names = ["mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-4bit"]
-    assert build(tmp_path, names)[1] == page
+def test_equal_inputs_give_equal_pages(workplace, page):
+    assert report.page(workplace) == page
 
 
 def test_what_a_model_wrote_cannot_become_part_of_the_page(page):
@@ -156,7 +152,7 @@ def test_every_record_carries_its_scores_for_every_language(page):
 
 
 def test_the_missing_cell_is_named_and_counted(page):
-    assert "126 of 127" in page and "llama-2-7b-8bit.alpaca.r8.s42" in page
+    assert "126 of 127" in page and "1 missing" in page and ABSENT in page
 
 
 def test_every_section_of_the_navigation_is_there(page):
@@ -166,19 +162,33 @@ def test_every_section_of_the_navigation_is_there(page):
     assert all(f"<th scope=\"row\">{languages.table()[code].name}</th>" in page for code in synthetic.task_languages("belebele"))
 
 
-def test_the_terminal_summary_shows_table_1_and_the_next_commands(built):
-    said = built[2]
+def test_a_training_sets_statistics_are_tables_by_language(page):
+    assert "<dt>rows</dt><dd>52000</dd>" in page
+    assert '<th scope="row">Arabic (ar)</th><td>26000</td><td>3.21</td>' in page
+
+
+def test_tick_labels_keep_their_digits(page, workplace):
+    drawing = (workplace.regenerated / "figures" / "figure1.svg").read_text(encoding="utf-8")
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+    assert labels and labels == re.findall(r"<text[^>]*>([^<]*)</text>", page[page.index('aria-labelledby="figure1-title') :])[: len(labels)]
+
+
+def test_the_terminal_summary_shows_table_1_and_the_next_commands(workplace):
+    said = terminal.text(workplace, Path("report.html"))
     assert "SMOKE" not in said and "Table 1, ours / the paper's" in said
     assert re.search(r"Mistral-7b MultiAlpaca +0\.\d\d/0\.53", said)
     assert "dvc exp run -S lora.r=32" in said and "make compare PROFILE=paper" in said
     assert max(map(len, said.splitlines())) <= 130
 
 
-def test_a_smoke_page_says_so_in_title_and_banner(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables.Results, "label", tables.SMOKE)
-    params = synthetic.params()
-    monkeypatch.setattr(synthetic, "params", lambda: __import__("dataclasses").replace(params, sources="smoke"))
-    _, page, said = build(tmp_path, [])
+def test_a_smoke_page_says_so_in_title_banner_and_terminal(workplace, tmp_path, monkeypatch):
+    smoke = dataclasses.replace(workplace, sources="smoke")
+    for shared in ("paper_tables", "artifacts", "profiles", "docs"):
+        shutil.copytree(shared, tmp_path / shared)
+    monkeypatch.chdir(tmp_path)
+    for stage in (tables_stage, compare):
+        stage.main(smoke, None)
+    page, said = report.page(smoke), terminal.text(smoke, Path("report.html"))
     assert "<title>SMOKE" in page and 'class="smoke"' in page and said.startswith("SMOKE")
     assert "not comparable (smoke)" in page and "not comparable (smoke)" in said
 
@@ -256,7 +266,7 @@ def test_a_browser_opens_sorts_filters_and_shows_a_record(page, tmp_path, size):
     said = browse(page, tmp_path, size)
     assert said["errors"] == [] and not said["injected"]
     assert said["loaded"] < 2000, "milliseconds"
-    assert said["cell"].startswith("Table 1: gpt-4") and said["record"] == "mistral-7b-4bit.alpaca.r8.s42"
+    assert said["cell"].startswith("Table 1: gpt-4") and said["record"] == CELL
     assert said["focus"] == "opened-title", "the keyboard and the screen reader follow"
     assert SPOKEN["ar"] in said["answer"] and said["direction"] == "rtl"
     assert said["sorted"] == sorted(said["sorted"]) and len(said["sorted"]) == 126

@@ -1,6 +1,7 @@
 """Tables, verdicts, figures, claims and scores as the template shows them, read from the files of other stages."""
 
 import csv
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def _sign(verdict: str) -> str:
 def figures(folder: Path) -> list[dict]:
     """Drawings as they are, with words and numbers for those who read instead."""
     found = []
-    for path in sorted(folder.glob("*.svg")):
+    for path in sorted(folder.glob("*.svg"), key=lambda path: path.stem):
         title, text = path.with_suffix(".txt").read_text(encoding="utf-8").strip().split("\n\n", 1)
         rows = rows_of(path.with_suffix(".csv"))
         numbers = {"header": list(rows[0]) if rows else [], "rows": [[_short(value) for value in row.values()] for row in rows]}
@@ -118,7 +119,8 @@ def _inline(path: Path) -> markupsafe.Markup:
     """A drawing of ours as part of the page; it grows and shrinks with it, and long coordinates are cut."""
     svg = path.read_text(encoding="utf-8")
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    # Inside tags only: a tick label is text and stays as it is.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
     return markupsafe.Markup(re.sub(r"\n\s*", "\n", svg))
 
 
@@ -171,10 +173,12 @@ def _language_table(task: str, metric: str, rows: list[dict[str, str]]) -> dict:
         language = languages.table()[row["language"]]
         line = lines.setdefault(row["language"], {"language": language, "group": row["group"], "scores": {}})
         line["scores"][row["column"]] = _score(row)
-    header = [{"name": column, "configuration": configurations[column]} for column in columns]
+    # A column is named model and training set; models stand once above theirs.
+    header = [{"name": column.split(" ", 1)[-1], "configuration": configurations[column]} for column in columns]
+    models = [(model, len(list(group))) for model, group in itertools.groupby(column.split(" ")[0] for column in columns)]
     ordered = [line | {"scores": [line["scores"].get(column, _score(None)) for column in columns]} for line in lines.values()]
     chance = next((row["chance"] for row in rows if row["chance"]), None)
-    return {"task": task, "metric": metric, "chance": chance and f"{float(chance):.3f}", "header": header, "rows": ordered}
+    return {"task": task, "metric": metric, "chance": chance and f"{float(chance):.3f}", "models": models, "header": header, "rows": ordered}
 
 
 def analyses(folder: Path) -> list[dict]:
