@@ -97,7 +97,8 @@ def _xnli(folder: Path, name: str, split: str, stories: list[Story]) -> None:
             story.facts[untold]["paraphrase"].format(story.values[untold]),
             story.facts[told]["paraphrase"].format(wrong),
         ]
-        rows += [{"premise": premise, "hypothesis": hypothesis, "label": label} for label, hypothesis in enumerate(hypotheses)]
+        for label, hypothesis in enumerate(hypotheses):
+            rows.append({"premise": premise, "hypothesis": hypothesis, "label": label})
     files.parquet(folder / name / f"{split}-00000-of-00001.parquet", rows, XNLI)
 
 
@@ -107,9 +108,10 @@ def _questions(task: str, split: str, stories: list[Story]) -> list[dict]:
     for number, story in enumerate(stories):
         for shift in (0, 2):
             fact = (number + shift) % 5
+            digest = hashlib.sha256(f"{task} {split} {number} {fact}".encode()).hexdigest()
             rows.append(
                 {
-                    "id": hashlib.sha256(f"{task} {split} {number} {fact}".encode()).hexdigest()[: 24 if task == "xquad" else 40],
+                    "id": digest[: 24 if task == "xquad" else 40],
                     "title": story.text["title"],
                     "context": story.context,
                     "question": story.facts[fact]["question"],
@@ -211,8 +213,8 @@ def _write_alpaca_eval(folder: Path) -> None:
         ("alpaca_eval.json", "short", "text_davinci_003"),
         ("alpaca_eval_gpt4_baseline.json", "long", "gpt4_1106_preview"),
     ):
-        rows = [
-            {"instruction": item["instruction"], "output": item[key], "generator": generator, "dataset": item["dataset"]}
-            for item in items
-        ]
+        rows = []
+        for item in items:
+            row = {"instruction": item["instruction"], "output": item[key]}
+            rows.append(row | {"generator": generator, "dataset": item["dataset"]})
         files.json_array(folder / file, rows)

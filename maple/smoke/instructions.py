@@ -2,11 +2,11 @@
 
 An exercise is drawn as indices into the lexicon, so that its translations are parallel by construction:
 
->>> seed = draw(random.Random(0), "reverse")
+>>> seed = draw(random.Random(0), "last")
 >>> solve("en", seed)
-('Write these words in reverse order.', 'dog, green, egg, red, bread, fish', 'fish, bread, red, egg, green, dog')
+('Which word comes last in this list?', 'dog, green, egg, red, bread, fish', 'fish')
 >>> solve("de", seed)
-('Schreibe diese Wörter in umgekehrter Reihenfolge.', 'Hund, grün, Ei, rot, Brot, Fisch', 'Fisch, Brot, rot, Ei, grün, Hund')
+('Welches Wort steht in dieser Liste an letzter Stelle?', 'Hund, grün, Ei, rot, Brot, Fisch', 'Fisch')
 
 A few rows carry the faults that upstream's rows have, so that preparation meets them: see `FAULTS`.
 """
@@ -127,12 +127,14 @@ def _write_alpaca(folder: Path) -> None:
 def _write_bactrian(folder: Path) -> None:
     """The answers are not Alpaca's translated: each language's generator has words of its own around them."""
     for language in texts.languages_with("exercises"):
-        rows = [row | {"id": f"alpaca-{i}"} for i, row in enumerate(_alpaca_rows(language, reply=True)[: BACTRIAN_ROWS["alpaca"]])]
+        translated = _alpaca_rows(language, reply=True)[: BACTRIAN_ROWS["alpaca"]]
+        rows = [row | {"id": f"alpaca-{i}"} for i, row in enumerate(translated)]
         for i, seed in enumerate(draws("dolly", BACTRIAN_ROWS["dolly"])):
             rows.append(_row(language, seed, reply=True) | {"id": f"dolly-{i}"})
         # Upstream's order is unknown, and languages are joined by id: here each file has an order of its own.
         random.Random(f"order {language}").shuffle(rows)
-        files.json_array_gz(folder / "data" / f"{language}.json.gz", [{key: row[key] for key in BACTRIAN} for row in rows])
+        rows = [{key: row[key] for key in BACTRIAN} for row in rows]
+        files.json_array_gz(folder / "data" / f"{language}.json.gz", rows)
 
 
 def _write_multialpaca(folder: Path) -> None:

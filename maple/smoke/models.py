@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from maple.smoke import corpus
 
@@ -73,10 +74,9 @@ def make_models() -> dict[str, PreTrainedModel]:
     """Hub id -> model with random weights, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return {
-            "meta-llama/Llama-2-7b-hf": LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=4)),
-            "mistralai/Mistral-7B-v0.1": MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=64)),
-        }
+        llama = LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=4))
+        mistral = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=64))
+    return {"meta-llama/Llama-2-7b-hf": llama, "mistralai/Mistral-7B-v0.1": mistral}
 
 
 @contextlib.contextmanager
