@@ -156,7 +156,7 @@ class Measured(Printed):
             for configuration in configurations if row_model == model else []:
                 found.setdefault(getattr(configuration, factor), []).append(self._one(configuration, column, codes))
         if len(found) < 2:
-            raise NoScore(f"our grid has one {factor} for {model}")
+            raise NoScore(f"our grid has one value of {factor} for {model}")
         steps = {level: math.log2(level) for level in sorted(found)}
         centre = sum(steps.values()) / len(steps)
         square = sum((step - centre) ** 2 for step in steps.values())

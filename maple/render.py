@@ -30,7 +30,7 @@ def paper_table(
 ) -> Table:
     """A table of the paper: `printed` maps (row key, column key) to a string, `more` are rows below the paper's own.
 
-    A cell that is not in `printed` stays blank, as on the poster.
+    A cell that is not in `printed` stays blank, as on the poster. With `notes` of ours, the paper's are marked as such.
     """
     rows = [*layout.rows, *more]
     places = {row.key: place for place, row in enumerate(rows)}
@@ -40,7 +40,7 @@ def paper_table(
         header=[*layout.labels, *(column.header for column in layout.columns)],
         rows=[[*row.printed, *(printed.get((row.key, column.key), "") for column in layout.columns)] for row in rows],
         rules=frozenset(rules),
-        notes=[*notes, *layout.notes],
+        notes=[*notes, *(f"The paper's: {note}" if notes else note for note in layout.notes)],
         label=label,
     )
 

@@ -266,12 +266,14 @@ def _notes(results: Results, name: str) -> list[str]:
         "cell": "each cell shows the best configuration of its column, chosen on the scores it prints",
         "heldout": "each row shows the configuration with the lowest loss on held-out instructions",
     }[results.params.tables.best]
+    if name == "table2" and results.params.tables.best != "heldout":
+        chosen = "each row shows the configuration with the best win rate, chosen on the win rates it prints"
     notes = [
         f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.",
-        "Baseline rows are quoted from the paper; they are not run here.",
+        "Ours: baseline rows are quoted from the paper; they are not run here.",
     ]
     if name == "table2" and results.params.judge.annotator == "stand-in":
-        notes.append(STAND_IN)
+        notes.append(f"Ours: {STAND_IN}.")
     return notes
 
 
