@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from maple import collected
 from maple.params import Params
 from maple.report import data, records, results, runs
+from maple.tables import SMOKE
 
 HERE = Path(__file__).parent
 DEVIATIONS = Path("docs", "DEVIATIONS.md")
@@ -32,7 +33,7 @@ def page(params: Params) -> str:
     environment.filters |= {"duration": runs.duration, "markdown": _markdown}
     return environment.get_template("template.html").render(
         profile=params.profile,
-        smoke=params.sources == "smoke",
+        smoke=SMOKE if params.sources == "smoke" else None,
         style=markupsafe.Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=markupsafe.Markup((HERE / "script.js").read_text(encoding="utf-8")),
         runs=runs.summary(found),

@@ -98,7 +98,7 @@ function scores(record) {
     if (!rows.length) return null;
     const mean = rows.reduce((sum, row) => sum + Number(row[1]), 0) / rows.length;
     const chance = block.chance === null ? "" : `, chance ${block.chance}`;
-    return folded(`${block.task}: ${mean.toFixed(3)} (${block.metric}${chance}, ${rows.length} languages)`, table(["language", block.metric, "95 % interval", "n", "signature"], rows));
+    return folded(`${block.task}: ${mean.toFixed(3)} (${block.metric}${chance}, ${rows.length} ${rows.length > 1 ? "languages" : "language"})`, table(["language", block.metric, "95 % interval", "n", "signature"], rows));
   });
   return make("div", {}, make("h3", {}, "Scores"), ...blocks.filter(Boolean));
 }
