@@ -21,10 +21,10 @@ from maple import languages
 from maple.smoke import files, texts
 
 EXERCISES = ("reverse", "first", "last", "count", "animal", "add", "spell", "opposite", "capital")
-ALPACA_ROWS = 400
+ALPACA_ROWS = 560
 # Bactrian-X translates the seeds of Alpaca and of Dolly; here the first of each.
 BACTRIAN_ROWS = {"alpaca": 220, "dolly": 80}
-MULTIALPACA_ROWS = 72
+MULTIALPACA_ROWS = 96
 # Seed of Alpaca -> what is wrong with its row. Bactrian-X has the same faults at alpaca-N.
 FAULTS = {3: "empty output", 5: "untranslated", 7: "copy of row 6", 9: "row 8 but for the case and a full stop"}
 
