@@ -96,11 +96,14 @@ install_runtime() {
     install_entry "$lock" setuptools ||
         fail "no package could be installed" "pip's message is above; most often the package index cannot be reached" \
             "check the network and 'pip config list', then run the same command again"
-    if [ "$lock" = cpu ] && ! install_entry cpu torch; then
-        [ -z "${LOCK:-}" ] || fail "the CPU build of torch cannot be installed" "the package index does not carry it; PyTorch's own index does" \
-            "set TORCH_INDEX to the address that pytorch.org shows under 'Get started' for CPU, or say LOCK=cuda (larger, runs on a CPU too)"
-        say "the package index has no CPU build of torch, so the CUDA build is taken: about 3 GB to download, runs on a CPU too."
-        say "To save that, stop now and set TORCH_INDEX to the address that pytorch.org shows under 'Get started' for CPU (0.2 GB)."
+    if [ "$lock" = cpu ] && ! install_entry cpu torch 2>"$venv/torch.log"; then
+        if [ -n "${LOCK:-}" ] || ! grep -q 'No matching distribution' "$venv/torch.log"; then
+            cat "$venv/torch.log" >&2
+            fail "the CPU build of torch cannot be installed" "pip's message is above; most package indexes do not carry it, PyTorch's own does" \
+                "set TORCH_INDEX to the address that pytorch.org shows under 'Get started' for CPU, or say LOCK=cuda (larger, runs on a CPU too)"
+        fi
+        say "the package index has no CPU build of torch, so the CUDA build is taken: 2.9 GB to download instead of 0.4, runs on a CPU too."
+        say "To save that, stop now and set TORCH_INDEX to the address that pytorch.org shows under 'Get started' for CPU."
         lock=cuda
     fi
     install "$locks/$lock.txt" ||
