@@ -5,12 +5,16 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import synthetic
 
+import stages.compare
+import stages.tables
 from maple import compare, published, record, render, tables
 from maple.errors import MapleError
+from maple.params import Params
 
 PUBLISHED = published.FOLDER / "tables"
 
@@ -171,6 +175,23 @@ def test_json_reads_back_and_markdown_puts_differences_first(ours):
     table = [line for line in compare.as_markdown(verdicts, None).splitlines() if line.startswith("| llama")]
     assert " differs " in table[0]
     assert sum(content["summary"]["table1"].values()) == 84
+
+
+def test_the_stages_write_everything_twice_the_same_within_the_budget(tmp_path, monkeypatch, capsys):
+    """A full paper-size grid of 40 languages; 15 seconds is what tables, comparison and claims may take."""
+    monkeypatch.setattr(Params, "artifacts", tmp_path)
+    (tmp_path / "collected").symlink_to(synthetic.shared().folder)
+    made = []
+    for turn in ("first", "second"):
+        monkeypatch.setattr(Params, "regenerated", tmp_path / turn)
+        start = time.process_time()
+        for stage in (stages.tables, stages.compare):
+            stage.main(synthetic.params(), None)
+        assert time.process_time() - start < 15
+        files = sorted(path for path in (tmp_path / turn).rglob("*") if path.is_file())
+        made.append({str(path.relative_to(tmp_path / turn)): path.read_bytes() for path in files})
+    assert made[0] == made[1] and {"tables/table1.csv", "compare/compare.json", "compare/claims.json"} < set(made[0])
+    assert "differs" in capsys.readouterr().out
 
 
 def test_the_notes_on_oddities_travel_with_the_cell(ours):
