@@ -225,7 +225,7 @@ def test_a_truncated_file_is_named(tmp_path, name):
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
     upstream.write_file(tmp_path / "en/test-00000-of-00001.parquet", [{"premise": "p", "label": 0}])
-    with pytest.raises(MapleError, match="no column 'hypothesis'") as error:
+    with pytest.raises(MapleError, match="row 0: field 'hypothesis' is missing") as error:
         tasks.get("xnli").examples(tmp_path, "en", "test")
     assert "premise, label" in error.value.why
 
@@ -235,6 +235,13 @@ def test_a_missing_shard_is_noticed(tmp_path):
     upstream.write_file(tmp_path / "en/train-00000-of-00002.parquet", [row])
     with pytest.raises(MapleError, match="1 of 2 files"):
         rows.shards(tmp_path / "en", "train")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_missing_file_says_to_download(tmp_path, name):
+    with pytest.raises(MapleError) as error:
+        load(tmp_path, name, upstream.LANGUAGES[name][0])
+    assert "download" in error.value.do and str(tmp_path) in error.value.what
 
 
 def test_an_id_that_occurs_twice_is_an_error(tmp_path):

@@ -25,7 +25,7 @@ class AlpacaEval(Task):
     stop = ()
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
-        found = rows.json_array(folder / FILES["text_davinci_003"], _SCHEMA)
+        found = rows.read([folder / FILES["text_davinci_003"]], _SCHEMA)
         return [
             Example(str(number), language, {"instruction": row["instruction"], "output": row["output"]}, row["output"])
             for _, number, row in found
@@ -42,7 +42,7 @@ class AlpacaEval(Task):
 def references(folder: Path, generator: str) -> dict[str, str]:
     """The reference model's answer to each instruction; an error where the file is another model's."""
     found = {}
-    for path, number, row in rows.json_array(folder / FILES[generator], _SCHEMA):
+    for path, number, row in rows.read([folder / FILES[generator]], _SCHEMA):
         if row["generator"] != generator:
             raise rows.bad_row(path, number, "generator", row["generator"], f"judge.reference is {generator}")
         found[row["instruction"]] = row["output"]

@@ -29,7 +29,7 @@ class Belebele(ChoiceTask):
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         examples = []
-        for _, _, row in rows.jsonl(folder / "data" / f"{name}.jsonl", _SCHEMA):
+        for _, _, row in rows.read([folder / "data" / f"{name}.jsonl"], _SCHEMA):
             fields = {"passage": row["flores_passage"], "question": row["question"].strip()}
             fields |= {f"option{i}": row[key] for i, key in enumerate(_ANSWERS, 1)}
             # Together they identify a question in all languages.

@@ -20,7 +20,7 @@ class Mlqa(ReadingTask):
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         # languages.csv has MLQA's own name, mlqa.de.de; the copy in xtreme writes MLQA.de.de.
-        found = rows.parquet(rows.shards(folder / name.replace("mlqa", "MLQA"), split), SCHEMA)
+        found = rows.read(rows.shards(folder / name.replace("mlqa", "MLQA"), split), SCHEMA)
         return self.from_rows(language, found)
 
     def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:

@@ -33,7 +33,7 @@ class Xcopa(ChoiceTask):
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         questions = _agreed_questions(folder, split) if repair and name not in AGREEING else {}
         examples = []
-        for path, number, row in rows.parquet(rows.shards(folder / name, split), _SCHEMA):
+        for path, number, row in rows.read(rows.shards(folder / name, split), _SCHEMA):
             question = questions.get(row["idx"], row["question"])
             if questions and row["idx"] not in questions:
                 raise rows.bad_row(path, number, "idx", row["idx"], "the agreeing language has no such row")
@@ -56,8 +56,8 @@ class Xcopa(ChoiceTask):
 
 def _agreed_questions(folder: Path, split: str) -> dict[int, str]:
     for name in AGREEING:
-        if (folder / name).is_dir():
-            found = rows.parquet(rows.shards(folder / name, split), _SCHEMA)
+        if list((folder / name).glob(f"{split}-*.parquet")):
+            found = rows.read(rows.shards(folder / name, split), _SCHEMA)
             return {row["idx"]: row["question"] for _, _, row in found}
     raise MapleError(
         "XCOPA's `question` cannot be repaired",

@@ -31,7 +31,7 @@ class Xlsum(Task):
             )
         return [
             Example(row["id"], language, {key: row[key] for key in ("title", "text", "summary")}, row["summary"])
-            for _, _, row in rows.parquet(paths, _SCHEMA)
+            for _, _, row in rows.read(paths, _SCHEMA)
         ]
 
     def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:

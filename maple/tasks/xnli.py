@@ -22,11 +22,11 @@ class Xnli(ChoiceTask):
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         if not (folder / name).is_dir() and (folder / "all_languages").is_dir():
-            found = rows.parquet(rows.shards(folder / "all_languages", split), _nested_schema(name))
+            found = rows.read(rows.shards(folder / "all_languages", split), _nested_schema(name))
             pairs = [(_pick(row, name), row["label"]) for _, _, row in found]
         else:
             schema = {"premise": str, "hypothesis": str, "label": _LABEL}
-            found = rows.parquet(rows.shards(folder / name, split), schema)
+            found = rows.read(rows.shards(folder / name, split), schema)
             pairs = [({key: row[key] for key in ("premise", "hypothesis")}, row["label"]) for _, _, row in found]
         # Upstream has no ids; the row number is the same sentence pair in every language.
         return [Example(str(number), language, fields, label) for number, (fields, label) in enumerate(pairs)]

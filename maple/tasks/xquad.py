@@ -19,7 +19,7 @@ class Xquad(ReadingTask):
     shots_from = {"validation": ("mlqa", "validation")}
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
-        return self.from_rows(language, rows.parquet(rows.shards(folder / name, split), SCHEMA))
+        return self.from_rows(language, rows.read(rows.shards(folder / name, split), SCHEMA))
 
     def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
         return qa.squad(prediction, example.reference)
