@@ -90,7 +90,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    source: Literal["alpaca", "multialpaca", "bactrian-x"]
+    source: str
     languages: list[str]
     translations_per_instruction: Literal["all", "one"] | int
     english_share: float | None
@@ -302,7 +302,9 @@ def _check_names(params: Params, path: Path) -> None:
         if dataset not in params.datasets:
             raise _unknown(path, key, "training set", dataset, params.datasets)
     for name, training_set in params.datasets.items():
-        known_codes = languages.of_task(training_set.source)
+        if training_set.source not in sources.training():
+            raise _unknown(path, f"datasets.{name}.source", "training source", training_set.source, sources.training())
+        known_codes = sources.training()[training_set.source].codes
         for code in training_set.languages:
             if code not in known_codes:
                 raise _unknown(path, f"datasets.{name}.languages", f"{training_set.source} language", code, known_codes)

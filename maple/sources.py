@@ -39,6 +39,8 @@ class Source:
     bytes: dict[str, int] = field(default_factory=dict)
     commit_starts: str | None = None
     original: str | None = None
+    columns: dict[str, str | None] | None = None
+    languages: list[str] | None = None
     shape: dict[str, int] | None = None
     alternative: dict[str, str] | None = None
     notes: str = ""
@@ -55,6 +57,11 @@ class Source:
     def card(self) -> dict[str, str]:
         """What a model card or a table of licences says about it."""
         return {name: getattr(self, name) for name in ("hub_id", "revision", "licence", "origin", "page")}
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes of the languages that it has."""
+        return tuple(self.languages or languages.of_task(self.key))
 
     @property
     def by_language(self) -> bool:
@@ -84,12 +91,12 @@ class Source:
 
     def _names(self, codes: Iterable[str]) -> list[tuple[str, str]]:
         """(our code, upstream's name) pairs; two for a language with two variants."""
-        known = languages.of_task(self.key)
         pairs = []
         for code in codes:
-            if code not in known:
-                raise MapleError(f"{self.key} has no language '{code}'", why="maple/languages.csv names no file for it", do=nearest(code, known))
-            pairs += [(code, name) for name in languages.table()[code].upstream[self.key]]
+            if code not in self.codes:
+                why = "neither maple/languages.csv nor sources.yaml names a file for it"
+                raise MapleError(f"{self.key} has no language '{code}'", why=why, do=nearest(code, self.codes))
+            pairs += [(code, name) for name in languages.table()[code].upstream.get(self.key, (code,))]
         return pairs
 
 
@@ -125,3 +132,8 @@ def models() -> dict[str, Source]:
 
 def datasets() -> dict[str, Source]:
     return _all(PATH)["datasets"]
+
+
+def training() -> dict[str, Source]:
+    """The data sets of instruction rows, which a training set can be built from."""
+    return {key: source for key, source in datasets().items() if source.columns}

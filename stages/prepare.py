@@ -1,0 +1,30 @@
+"""Build one training set: choose rows by seed instruction, tokenise them for each base model, measure them.
+
+    python -m stages.prepare --dataset alpaca
+"""
+
+import time
+
+from maple import preparation, record, stage
+from maple.errors import MapleError, nearest
+
+
+def main(params, arguments):
+    name = arguments.dataset
+    if name not in params.datasets:
+        raise MapleError(f"no training set '{name}'", why=f"{params.params_file} describes none of that name", do=nearest(name, params.datasets))
+    started = time.monotonic()
+    found = preparation.prepare(params, name)
+    page = (params.artifacts / "prepared" / name / "examples.md").read_text(encoding="utf-8")
+    record.write_text(params.regenerated / "training_sets" / f"{name}.md", page)
+    tokens = {model: one["tokens"] for model, one in found["models"].items()}
+    seconds = time.monotonic() - started
+    print(
+        f"{name}: {found['rows']['train']:,} rows for training, {found['rows']['validation']:,} held out, "
+        + ", ".join(f"{count:,} tokens of {model}" for model, count in tokens.items())
+        + f", {seconds:.0f} s; page: {params.regenerated / 'training_sets' / name}.md"
+    )
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main, dataset="name of a training set in params.yaml")
