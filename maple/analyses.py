@@ -6,20 +6,28 @@ different tasks, so their levels mean little side by side.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 from maple import languages
 from maple.render import Table
 from maple.resampled import Quantity, mean
 from maple.tables import AVERAGE, MISSING, TASKS, Configuration, Results, numbers, rounded
 
+# The task that asks the same items in every language.
+PARALLEL = "belebele"
 HEADER = ["group", "languages", "model", "dataset", "configuration", "column"]
 HEADER += [f"{when}_{part}" for when in ("before", "after", "difference") for part in ("value", "low", "high", "n")]
 
 
-def all_of(results: Results) -> dict[str, tuple[Table, Table]]:
-    """Name -> (long and unrounded for the machine, wide and rounded for the eye)."""
+def all_of(results: Results, statistics: dict[str, dict[str, Any]]) -> dict[str, tuple[Table, Table]]:
+    """Name -> (long and unrounded for the machine, wide and rounded for the eye).
+
+    `statistics` is the prepare stage's record of each training set; fertility is left out where it has none.
+    """
     table = languages.table()
-    return {
+    made = {
         "trainable": trainable(results),
         "english": english(results),
         "resource": by_group(results, "Low-, medium- and high-resource languages", lambda code: table[code].resource),
@@ -27,6 +35,7 @@ def all_of(results: Results) -> dict[str, tuple[Table, Table]]:
         "script": by_group(results, "Scripts", lambda code: table[code].script),
         "seen": seen(results),
     }
+    return made | ({"fertility": fertility(results, statistics)} if statistics else {})
 
 
 def trainable(results: Results) -> tuple[Table, Table]:
@@ -113,6 +122,60 @@ def seen(results: Results) -> tuple[Table, Table]:
     header = ["model", "dataset", "seen", "unseen", "seen - unseen"]
     title = "Languages inside and outside the training set: difference by finetuning, average over tasks"
     return _tables(results, title, HEADER, rows, header, summary)
+
+
+def fertility(results: Results, statistics: dict[str, dict[str, Any]]) -> tuple[Table, Table]:
+    """Tokens per character of each training language against its score, on the task whose items are parallel.
+
+    The rank correlation is over languages; its interval comes from the examples, not from the choice of languages.
+    """
+    rows, summary = [], []
+    for model, dataset, configuration in _chosen(results):
+        found = {
+            code: language["models"][model]
+            for code, language in sorted(statistics.get(dataset, {}).get("languages", {}).items())
+            if language["models"].get(model, {}).get("answer_tokens_per_character")
+            and code in results.collected.languages(PARALLEL)
+        }
+        scored: dict[str, list[Quantity]] = {"before": [], "after": []}
+        for code, tokens in found.items():
+            row, _ = _change(results, code, model, dataset, configuration, PARALLEL, code.__eq__)
+            per_word = tokens["answer_tokens_per_word"]
+            rows.append([*row, str(tokens["answer_tokens_per_character"]), "" if per_word is None else str(per_word)])
+            base = Configuration.base(model, configuration.bits)
+            scored["before"].append(results.score(base, PARALLEL, [code]))
+            scored["after"].append(results.score(configuration, PARALLEL, [code]))
+        per_character = [tokens["answer_tokens_per_character"] for tokens in found.values()]
+        correlations = [_text(results, rank_correlation(per_character, q), signed=True) for q in scored.values()]
+        summary.append([model, dataset, configuration.text, str(len(found)), *correlations])
+    title = f"Tokens per character against {PARALLEL} by language: rank correlation, with its interval"
+    header = ["model", "dataset", "configuration", "languages", "before", "after"]
+    long = [*HEADER, "answer_tokens_per_character", "answer_tokens_per_word"]
+    return _tables(results, title, long, rows, header, summary)
+
+
+def rank_correlation(values: list[float], scores: list[Quantity | None]) -> Quantity | None:
+    """Spearman's, between fixed values and scores with noise; None under three languages or when a score is missing."""
+    if len(values) < 3 or None in scores:
+        return None
+    fixed = _ranks(np.array(values)[:, None])
+    value = _correlation(fixed, _ranks(np.array([[q.value] for q in scores])))[0]
+    replicates = _correlation(fixed, _ranks(np.stack([q.replicates for q in scores])))
+    return Quantity(float(value), replicates, n=min(q.n for q in scores))
+
+
+def _ranks(columns: np.ndarray) -> np.ndarray:
+    """Ranks within each column, equal values sharing their mean rank. Shape (languages, columns)."""
+    smaller = (columns[None, :, :] < columns[:, None, :]).sum(axis=1)
+    equal = (columns[None, :, :] == columns[:, None, :]).sum(axis=1)
+    return smaller + (equal - 1) / 2
+
+
+def _correlation(fixed: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each column with the fixed one; 0 where all ranks are equal."""
+    fixed, ranks = fixed - fixed.mean(axis=0), ranks - ranks.mean(axis=0)
+    spread = np.sqrt((fixed**2).sum(axis=0) * (ranks**2).sum(axis=0))
+    return np.divide((fixed * ranks).sum(axis=0), spread, out=np.zeros(ranks.shape[1]), where=spread > 0)
 
 
 def _chosen(results: Results) -> Iterator[tuple[str, str, Configuration]]:

@@ -24,11 +24,17 @@ def main(params, arguments):
             long, wide = tables.language_tables(results, task)
             record.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
             record.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
-        for name, (long, summary) in analyses.all_of(results).items():
+        for name, (long, summary) in analyses.all_of(results, _statistics(params)).items():
             record.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
             record.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
     print(render.to_markdown(tables.regenerated(results, "table1")))
     print(f"written: {destination}")
+
+
+def _statistics(params):
+    """Training set -> what prepare measured of it; a clone that has only the scores goes without."""
+    paths = {name: params.artifacts / "prepared" / name / "statistics.json" for name in params.datasets}
+    return {name: record.read_json(path) for name, path in paths.items() if path.is_file()}
 
 
 if __name__ == "__main__":

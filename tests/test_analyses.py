@@ -4,10 +4,12 @@ import csv
 import dataclasses
 import io
 
+import numpy as np
 import pytest
 import synthetic
 
 from maple import analyses, render, tables
+from maple.resampled import Quantity
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,21 @@ def results():
 
 @pytest.fixture(scope="module")
 def made(results):
-    return analyses.all_of(results)
+    return analyses.all_of(results, statistics())
+
+
+def statistics():
+    """What prepare records, as far as it is used here: fertility rises with the place in the alphabet."""
+    made = {}
+    for name, training_set in synthetic.params().datasets.items():
+        one = {"answer_tokens_per_character": None, "answer_tokens_per_word": None}
+        made[name] = {"languages": {code: {"models": {}} for code in training_set.languages}}
+        for place, code in enumerate(sorted(training_set.languages)):
+            for model in synthetic.MODELS:
+                made[name]["languages"][code]["models"][model] = one | {
+                    "answer_tokens_per_character": 0.3 + 0.01 * place
+                }
+    return made
 
 
 def long_rows(made, name):
@@ -25,7 +41,7 @@ def long_rows(made, name):
 
 
 def test_every_analysis_has_rows_and_a_title(made):
-    assert list(made) == ["trainable", "english", "resource", "family", "script", "seen"]
+    assert list(made) == ["trainable", "english", "resource", "family", "script", "seen", "fertility"]
     for long, summary in made.values():
         assert long.rows and summary.rows and summary.title
         assert all(len(row) == len(table.header) for table in (long, summary) for row in table.rows)
@@ -63,3 +79,20 @@ def test_a_missing_base_prints_missing(results):
     scores = [score for score in results.collected.scores if score.kind != "base"]
     without = tables.Results(dataclasses.replace(results.collected, scores=scores), synthetic.params())
     assert set(analyses.english(without)[1].rows[0][3:]) == {"missing"}
+
+
+def test_fertility_needs_three_languages_and_the_record_of_prepare(made, results):
+    summary = {(row[0], row[1]): row for row in made["fertility"][1].rows}
+    assert summary["mistral-7b", "alpaca"][3:] == ["1", "missing", "missing"]
+    assert summary["mistral-7b", "bactrian-x-22"][3] == "22" and "[" in summary["mistral-7b", "bactrian-x-22"][5]
+    assert "fertility" not in analyses.all_of(results, {})
+
+
+def test_rank_correlation_is_spearmans():
+    noise = np.array([-0.001, 0.0, 0.001])
+    rising = [Quantity(v, v + noise, n=9) for v in (0.1, 0.2, 0.4, 0.3)]
+    found = analyses.rank_correlation([1, 2, 3, 4], rising)
+    assert found.value == pytest.approx(0.8) and found.interval(0.95).low == pytest.approx(0.8)
+    ties = [Quantity(v, v + noise, n=9) for v in (0.1, 0.1, 0.4, 0.3)]
+    assert analyses.rank_correlation([1, 2, 3, 4], ties).value == pytest.approx(0.7378648)
+    assert analyses.rank_correlation([1, 1, 1, 1], rising).value == 0
