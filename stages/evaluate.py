@@ -1,0 +1,75 @@
+"""Score one model on all tasks and languages: a cell, a base without adapter, or the experiment.
+
+    python -m stages.evaluate --name mistral-7b-8bit.alpaca.r8.s42
+    python -m stages.evaluate --name mistral-7b-8bit
+    python -m stages.evaluate --name experiment
+"""
+
+import dataclasses
+
+from maple import evaluation, record, sources, stage
+from maple.cell import Base
+
+
+def main(params, arguments):
+    subject, weights, adapter, quantisation = subject_of(params, arguments.name)
+
+    def load():
+        from maple import model
+
+        base = model.load_base(weights, subject.evaluated_bits, quantisation, model.device())
+        return model.attach_adapter(base, adapter) if adapter else base.eval(), model.load_tokeniser(weights)
+
+    found = evaluation.evaluate(
+        subject,
+        load,
+        params.evaluation,
+        params.artifacts / "sources",
+        params.work / "predictions" / subject.name,
+        params.artifacts / "scores" / subject.name,
+        params.profile,
+    )
+    summary = evaluation.averages(found["scores"])
+    if subject.kind == "experiment":
+        record.write_json(params.artifacts / "experiment.json", summary)
+    shown = ", ".join(f"{task} {next(iter(v.values())):.3f}" for task, v in summary.items() if task != "average")
+    smoke = " (SMOKE)" if params.profile == "smoke" else ""
+    print(f"{subject.name}{smoke}: {shown}; average {summary.get('average', float('nan')):.3f}")
+
+
+def subject_of(params, name):
+    """(what is scored, its base's folder, its adapter's folder or None, how the base is quantised)."""
+    pinned = record.read_json(params.artifacts / "sources" / "record.json")["models"]
+    root = params.artifacts / "sources"
+    if name != "experiment" and "." not in name:
+        base = Base.parse(name)
+        identity = _identity(pinned, base.model, params.recipe.quantisation)
+        subject = evaluation.Subject(name, "base", base.model, base.bits, base.bits, identity=identity)
+        return subject, sources.models()[base.model].folder(root), None, params.recipe.quantisation
+    cell, recipe = params.cell_of(name)
+    asked = params.evaluation.base_precision
+    adapter = params.artifacts / "adapters" / name
+    trained = record.read_json(adapter / "record.json")
+    weights = record.sha256(adapter / "adapter_model.safetensors")
+    subject = evaluation.Subject(
+        name,
+        "experiment" if name == "experiment" else "cell",
+        cell.base.model,
+        cell.base.bits,
+        cell.base.bits if asked == "trained" else int(asked),
+        cell.dataset,
+        cell.rank,
+        cell.seed,
+        trained["heldout_loss"],
+        _identity(pinned, cell.base.model, recipe.quantisation) | {"adapter": weights},
+    )
+    return subject, sources.models()[cell.base.model].folder(root), adapter, recipe.quantisation
+
+
+def _identity(pinned, model, quantisation):
+    files = {path: file["sha256"] for path, file in pinned[model]["files"].items()}
+    return {"base": record.fingerprint(files, 32), "quantisation": dataclasses.asdict(quantisation)}
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main, name="name of a cell, a base, or experiment")
