@@ -208,7 +208,8 @@ def _examples_of(params: Params, score: Score) -> dict[str, float]:
             why="the record beside it lists its score",
             do="delete the folder and run evaluate again",
         )
-    return {row["id"]: row["scores"][score.metric] for row in record.read_jsonl_gz(path)}
+    rows = record.read_jsonl_gz(path)
+    return {row["id"]: row["scores"][score.metric] for row in rows if score.metric in row["scores"]}
 
 
 def _check_mean(score: Score, examples: dict[str, float]) -> None:
