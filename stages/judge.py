@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from maple import judgements, judges, record, stage, tasks
+from maple import judgements, judges, length_control, record, stage, tasks
 from maple.errors import MapleError
 from maple.tasks import alpaca_eval
 
@@ -22,6 +22,8 @@ def main(params, arguments):
             pairs = pairs_of(path, instructions, references)
             found = judges.judge(pairs, settings.annotator, settings.seed, store, say=lambda text: say(name, text))
             result = judgements.result(name, settings.annotator, settings.reference, settings.seed, found)
+            if length_control.applies(settings.annotator, settings.reference):
+                result["length_controlled"] = length_control.length_controlled(pairs, found)
             record.write_json(out / f"{name}.json", result)
             label = " (stand-in judge)" if result["stand_in"] else ""
             missing = f", {len(result['missing'])} missing" if result["missing"] else ""

@@ -1,13 +1,14 @@
 """Win rates, the stand-in judge, the store of judgements, and alpaca_eval's annotators against a loopback endpoint."""
 
 import json
+import random
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from maple import judgements, judges, record
+from maple import judgements, judges, length_control, record
 from maple.errors import MapleError
 from maple.judgements import Pair
 from maple.winrate import win_rate
@@ -344,3 +345,50 @@ def test_a_missing_package_says_how_to_go_on(monkeypatch):
     with pytest.raises(MapleError, match="needs the alpaca_eval package") as error:
         judges.annotator("alpaca_eval_gpt4", 0)
     assert "stand-in" in error.value.do
+
+
+# -- Length control ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gamed(tmp_path, monkeypatch):
+    """Judgements of a long-winded and a terse model in df_gamed.csv's columns, in place of the Hub's."""
+    pandas = pytest.importorskip("pandas", reason="comes with alpaca_eval")
+    pytest.importorskip("alpaca_eval", reason="the tests' lock has it, the pipeline's does not")
+    import huggingface_hub
+
+    rng = random.Random(0)
+    difficulty = [rng.gauss(0, 1) for _ in range(60)]
+    rows = [
+        {
+            "preference": min(1.0, max(0.0, 0.5 + 0.2 * side + rng.gauss(0, 0.1))),
+            "index": i,
+            "std_delta_len": -side,
+            "instruction_difficulty": difficulty[i],
+            "not_gamed_baseline": False,
+            "model": model,
+        }
+        for model, side in (("long", 1.0), ("terse", -1.0))
+        for i in range(60)
+    ]
+    path = tmp_path / "df_gamed.csv"
+    pandas.DataFrame(rows).to_csv(path, index=False)
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **options: asked.append(options) or str(path))
+    return asked
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_wins_by_length_alone_has_a_lower_length_controlled_rate(gamed):
+    rng = random.Random(1)
+    pairs = [Pair(str(i), f"instruction {i}", "x" * 100, "y" * rng.randint(20, 400)) for i in range(60)]
+    found = {pair.id: float(len(pair.output) > 100) for pair in pairs}
+    controlled = length_control.length_controlled(pairs, found)
+    assert controlled["winrate"] < win_rate(list(found.values())).winrate
+    assert len(gamed[0]["revision"]) == 40  # pinned, where the package would take the newest
+
+
+def test_there_is_no_length_controlled_rate_for_the_stand_in_or_alpaca_eval_1():
+    assert not length_control.applies("stand-in", "gpt4_1106_preview")
+    assert not length_control.applies("alpaca_eval_gpt4", "text_davinci_003")
+    assert length_control.applies("weighted_alpaca_eval_gpt4_turbo", "gpt4_1106_preview")
