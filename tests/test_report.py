@@ -1,18 +1,18 @@
 """The report of a made-up full grid: one file, small, whole, safe, and readable in a browser."""
 
 import dataclasses
-import html
 import html.parser
 import json
 import os
 import re
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
+import answers
 import pytest
 import synthetic
+from browser import CHROMIUM, browse
+
 from maple import languages, record, report
 from maple.report import examples, records, runs, terminal
 from stages import compare, figures
@@ -20,36 +20,6 @@ from stages import tables as tables_stage
 
 ROOT = Path(__file__).parents[1]
 CELL, ABSENT = "mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-8bit.alpaca.r8.s42"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# What a hostile or merely odd model may answer.
-HOSTILE = "</script><script>document.title='broken'</script> & <b>x</b> \u2028 end"
-SPOKEN = {
-    "ar": "الجواب هو باريس",
-    "he": "התשובה היא פריז",
-    "hi": "उत्तर पेरिस है",
-    "th": "คำตอบคือปารีส",
-    "ja": "答えはパリです",
-    "ru": "Ответ: Париж",
-    "en": "The answer is Paris",
-}
-
-
-def write_examples(folder, names, per_group=2):
-    """Score folders as evaluate leaves them, with answers in the script of their language."""
-    for name in names:
-        for task in synthetic.TASKS:
-            for code in synthetic.task_languages(task):
-                said = SPOKEN.get(code, SPOKEN["en"])
-                rows = []
-                for place in range(per_group):
-                    row = {"id": f"{task}-{place:05}", "prompt": f"{said}? " * 40, "reference": said, "scores": {"accuracy": 1.0}}
-                    if task in ("xnli", "xcopa", "belebele"):
-                        options = [{"text": f"{said} {i}", "logprob": -1.5 - i, "tokens": 3, "bytes": 20} for i in range(3)]
-                        row |= {"options": options, "prediction": 0, "reference": 0}
-                    else:
-                        row |= {"output": f"{said} {HOSTILE}", "prediction": said}
-                    rows.append(row)
-                record.write_jsonl_gz(folder / name / "examples" / f"{task}-{code}.jsonl.gz", rows)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +35,7 @@ def workplace(tmp_path_factory):
     synthetic.write(params.artifacts / "collected", examples=30, without=(ABSENT,))
     for stage in (tables_stage, figures, compare):
         stage.main(params, None)
-    write_examples(params.artifacts / "scores", [CELL, "llama-2-7b-4bit"])
+    answers.write(params.artifacts / "scores", [CELL, "llama-2-7b-4bit"])
     statistics = {"rows": 52000, "languages": {"ar": {"rows": 26000, "fertility": 3.21}, "th": {"rows": 26000, "fertility": 4.5}}}
     record.write_json(params.artifacts / "prepared" / "alpaca" / "statistics.json", statistics)
     yield params
@@ -131,8 +101,8 @@ def test_equal_inputs_give_equal_pages(workplace, page):
 
 def test_what_a_model_wrote_cannot_become_part_of_the_page(page):
     assert "<script>document.title" not in page and "<b>x</b>" not in page
-    answers = payload(page)["examples"]["answers"]["llama-2-7b-4bit"]
-    assert any(answer and isinstance(answer[0], str) and "</script>" in answer[0] for answer in answers), "yet it is shown as written"
+    given = payload(page)["examples"]["answers"]["llama-2-7b-4bit"]
+    assert any(answer and isinstance(answer[0], str) and "</script>" in answer[0] for answer in given), "yet it is shown as written"
 
 
 def test_every_cell_of_the_tables_opens_the_records_behind_it(page):
@@ -202,11 +172,11 @@ def test_a_curve_keeps_its_mean_level_and_last_step():
 
 
 def test_an_example_shows_options_or_text_and_its_reference(tmp_path):
-    write_examples(tmp_path, ["one"], per_group=1)
+    answers.write(tmp_path, ["one"], per_group=1)
     found = examples.compact(tmp_path, ["one", "absent"], [("xcopa", "th"), ("xquad", "ar")])
     choice, text = found["items"]
-    assert choice[4] and choice[5] == choice[4][0] and text[5] == SPOKEN["ar"]
-    assert found["answers"]["one"] == [[0, 1.0, [-1.5, -2.5, -3.5]], [examples.shortened(f"{SPOKEN['ar']} {HOSTILE}", examples.ANSWER, 0), 1.0]]
+    assert choice[4] and choice[5] == choice[4][0] and text[5] == answers.SPOKEN["ar"]
+    assert found["answers"]["one"] == [[0, 1.0, [-1.5, -2.5, -3.5]], [examples.shortened(f"{answers.SPOKEN['ar']} {answers.HOSTILE}", examples.ANSWER, 0), 1.0]]
     assert "absent" not in found["answers"]
 
 
@@ -217,58 +187,15 @@ def test_hardware_is_the_gpu_where_there_is_one():
 
 # -- In a browser --------------------------------------------------------------------------------------------------------
 
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-PROBE = """
-<script>
-const started = performance.timing.navigationStart;
-window.addEventListener("load", () => {
-  const said = {errors: window.failures, title: document.title, loaded: Date.now() - started};
-  document.querySelector("[data-cell]").click();
-  said.cell = document.getElementById("opened-title").textContent;
-  showRecord("mistral-7b-4bit.alpaca.r8.s42");
-  said.record = document.getElementById("opened-title").textContent;
-  said.focus = document.activeElement.id;
-  const choice = document.querySelector("dialog select");
-  choice.value = "xquad ar"; choice.dispatchEvent(new Event("change"));
-  const answer = document.querySelector(".output");
-  said.answer = answer.textContent;
-  said.direction = getComputedStyle(answer).direction;
-  said.injected = document.querySelectorAll("dialog b b, dialog script").length;
-  dialog.close();
-  const before = [...document.querySelectorAll("#cells tbody tr")].map((row) => row.cells[4].dataset.sort);
-  document.querySelectorAll("#cells .sort")[4].click();
-  said.sorted = [...document.querySelectorAll("#cells tbody tr")].map((row) => Number(row.cells[4].dataset.sort));
-  document.querySelector("input[value=differs]").click();
-  said.shown = [...document.querySelectorAll(".paper tbody tr")].filter((row) => row.offsetParent !== null).length;
-  said.width = document.documentElement.scrollWidth;
-  said.window = innerWidth;
-  document.title = JSON.stringify(said);
-  document.documentElement.replaceChildren(document.createTextNode("<<" + JSON.stringify(said) + ">>"));
-});
-</script>
-"""
-
-
-def browse(page, folder, size):
-    """What the probe saw in headless Chromium; the time includes reading the page, not starting the browser."""
-    probed = page.replace("default-src 'none';", "default-src 'none';", 1)
-    probed = probed.replace("<style>", "<script>window.failures = []; window.onerror = (text) => window.failures.push(text);</script><style>", 1)
-    (folder / "probed.html").write_text(probed.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / size}", f"--window-size={size}", "--dump-dom", (folder / "probed.html").as_uri()]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    found = re.search(r"(?:&lt;|<){2}(.*)(?:&gt;|>){2}", said, re.DOTALL)
-    return json.loads(html.unescape(found[1]))
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 @pytest.mark.parametrize("size", ["1280,900", "500,844"])
 def test_a_browser_opens_sorts_filters_and_shows_a_record(page, tmp_path, size):
-    said = browse(page, tmp_path, size)
+    said = browse(page, tmp_path, size, CELL)
     assert said["errors"] == [] and not said["injected"]
     assert said["loaded"] < 2000, "milliseconds"
     assert said["cell"].startswith("Table 1: gpt-4") and said["record"] == CELL
     assert said["focus"] == "opened-title", "the keyboard and the screen reader follow"
-    assert SPOKEN["ar"] in said["answer"] and said["direction"] == "rtl"
+    assert answers.SPOKEN["ar"] in said["answer"] and said["direction"] == "rtl"
     assert said["sorted"] == sorted(said["sorted"]) and len(said["sorted"]) == 126
     assert 0 < said["shown"] < 24
     assert said["width"] <= said["window"], "tables scroll inside their frames, the page does not"
