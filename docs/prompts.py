@@ -82,7 +82,12 @@ def sample(task: tasks.Task, code: str, samples: Path):
 def labels() -> str:
     with open(prompts.FOLDER / "labels.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = ["## Label words and where they come from", "", "From `maple/prompts/labels.csv`; a test keeps the prompt files equal to it.", ""]
+    lines = [
+        "## Label words and where they come from",
+        "",
+        "From `maple/prompts/labels.csv`; a test keeps the prompt files equal to it.",
+        "",
+    ]
     lines += ["| set | task | language | stands for | words | source |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
     return "\n".join(lines) + "\n"

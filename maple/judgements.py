@@ -48,7 +48,9 @@ class Store:
                     self.known[row["key"]] = float(row["preference"])
                 except (ValueError, KeyError, TypeError) as error:
                     raise MapleError(
-                        f"{self.path}, line {number}: not a judgement", why=repr(error), do="delete that line; the judge repeats it"
+                        f"{self.path}, line {number}: not a judgement",
+                        why=repr(error),
+                        do="delete that line; the judge repeats it",
                     ) from error
 
     def add(self, key: str, preference: float) -> None:

@@ -42,6 +42,14 @@ def length_controlled(pairs: list[Pair], found: dict[str, float | None]) -> dict
     glm_winrate.hf_hub_download = pinned
     try:
         metrics = glm_winrate.get_length_controlled_winrate(rows, save_weights_dir=None)
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError) as error:
+    except (
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        ConnectionError,
+    ) as error:
         return f"df_gamed.csv could not be fetched: {error}"
-    return {"winrate": float(metrics["length_controlled_winrate"]) / 100, "standard_error": float(metrics["lc_standard_error"]) / 100}
+    return {
+        "winrate": float(metrics["length_controlled_winrate"]) / 100,
+        "standard_error": float(metrics["lc_standard_error"]) / 100,
+    }

@@ -25,7 +25,9 @@ def win_rate(preferences: Sequence[float]) -> WinRate:
     (4, 0.5)
     """
     if not preferences:
-        raise MapleError("no win rate", why="the judge gave no preference at all", do="read the judge's log, then run it again")
+        raise MapleError(
+            "no win rate", why="the judge gave no preference at all", do="read the judge's log, then run it again"
+        )
     for preference in preferences:
         if not 0 <= preference <= 1:
             raise MapleError(f"a preference is {preference}", why="it must be between 0 and 1", do="mend the annotator")

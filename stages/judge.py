@@ -3,6 +3,7 @@
     python -m stages.judge --profile smoke
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -20,14 +21,12 @@ def main(params, arguments):
         for path in paths:
             name = path.parent.parent.name
             pairs = pairs_of(path, instructions, references)
-            found = judges.judge(pairs, settings.annotator, settings.seed, store, say=lambda text: say(name, text))
+            found = judges.judge(pairs, settings.annotator, settings.seed, store, say=functools.partial(say, name))
             result = judgements.result(name, settings.annotator, settings.reference, settings.seed, found)
             if length_control.applies(settings.annotator, settings.reference):
                 result["length_controlled"] = length_control.length_controlled(pairs, found)
             record.write_json(out / f"{name}.json", result)
-            label = " (stand-in judge)" if result["stand_in"] else ""
-            missing = f", {len(result['missing'])} missing" if result["missing"] else ""
-            print(f"{name}: win rate {result['winrate']:.3f} ± {result['standard_error']:.3f}, n={result['n']}{missing}{label}")
+            print(line(result))
     print(f"judged {len(paths)} models; every judgement is kept in {store.path}")
 
 
@@ -50,6 +49,13 @@ def pairs_of(path: Path, instructions: dict[str, str], references: dict[str, str
             )
         pairs.append(judgements.Pair(row["id"], instruction, references[instruction], row["prediction"]))
     return pairs
+
+
+def line(result: dict) -> str:
+    label = " (stand-in judge)" if result["stand_in"] else ""
+    missing = f", {len(result['missing'])} missing" if result["missing"] else ""
+    rate = f"{result['winrate']:.3f} ± {result['standard_error']:.3f}"
+    return f"{result['name']}: win rate {rate}, n={result['n']}{missing}{label}"
 
 
 def say(name: str, text: str) -> None:

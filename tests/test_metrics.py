@@ -30,7 +30,7 @@ def adversarial(seed: int) -> tuple[str, list[str]]:
     return rng.choice([text(), golds[0], golds[0] + " " + text(), golds[-1].upper()]), golds
 
 
-# -- F1 and EM ------------------------------------------------------------------------------------------------
+# -- F1 and EM ---------------------------------------------------------------------------------------------------------
 
 
 def test_f1_and_em_equal_the_outside_references_on_adversarial_strings():
@@ -72,7 +72,7 @@ def test_the_best_gold_counts_for_each_of_f1_and_em():
     assert qa.squad("red green", ["red", "red green", "blue"]) == {"f1": 1.0, "em": 1.0}
 
 
-# -- MLQA -----------------------------------------------------------------------------------------------------------------
+# -- MLQA --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", CODES)
@@ -133,7 +133,7 @@ def test_mlqa_has_no_rules_for_a_language_outside_it():
         qa.mlqa("x", ["x"], "th")
 
 
-# -- ROUGE ----------------------------------------------------------------------------------------------------------------
+# -- ROUGE -------------------------------------------------------------------------------------------------------------
 
 # Each language's name for itself.
 ENDONYMS = dict(
@@ -264,4 +264,6 @@ def test_rouge_by_hand():
         "rouge2": pytest.approx(1 / 3),
     }
     # Words: prediction 3, reference 4, shared 2 in order: precision 2/3, recall 1/2.
-    assert rouge.rouge("дом на горе", "дом стоит на холме")["rougeL"] == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
+    assert rouge.rouge("дом на горе", "дом стоит на холме")["rougeL"] == pytest.approx(
+        2 * (2 / 3) * 0.5 / (2 / 3 + 0.5)
+    )

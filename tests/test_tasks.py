@@ -91,7 +91,7 @@ def test_a_generated_answer_that_names_no_option_is_wrong(sources):
     assert tasks.get("xnli").score(None, example) == {"accuracy": 0.0}
 
 
-# -- Readers and upstream's traps -----------------------------------------------------------------------------------------
+# -- Readers and upstream's traps --------------------------------------------------------------------------------------
 
 
 def test_belebele_counts_answers_from_one_as_text(sources):
@@ -140,7 +140,17 @@ def test_repair_takes_xcopa_questions_from_an_agreeing_language(sources):
 def test_repair_without_an_agreeing_language_says_which_to_add(tmp_path):
     upstream.write_file(
         tmp_path / "th/test-00000-of-00001.parquet",
-        [{"premise": "p", "choice1": "a", "choice2": "b", "question": "effect", "label": 0, "idx": 0, "changed": False}],
+        [
+            {
+                "premise": "p",
+                "choice1": "a",
+                "choice2": "b",
+                "question": "effect",
+                "label": 0,
+                "idx": 0,
+                "changed": False,
+            }
+        ],
     )
     with pytest.raises(MapleError, match="cannot be repaired") as error:
         tasks.get("xcopa").examples(tmp_path, "th", "test", repair=True)
@@ -182,7 +192,12 @@ MALFORMED = [
     ("xnli", "en/test-00000-of-00001.parquet", {"hypothesis": "  "}, "hypothesis"),
     ("xcopa", "zh/test-00000-of-00001.parquet", {"question": "why"}, "question"),
     ("xcopa", "zh/test-00000-of-00001.parquet", {"label": 2}, "label"),
-    ("xquad", "xquad.en/validation-00000-of-00001.parquet", {"answers": {"text": ["valley"], "answer_start": [0]}}, "answers"),
+    (
+        "xquad",
+        "xquad.en/validation-00000-of-00001.parquet",
+        {"answers": {"text": ["valley"], "answer_start": [0]}},
+        "answers",
+    ),
     ("xquad", "xquad.en/validation-00000-of-00001.parquet", {"answers": {"text": [], "answer_start": []}}, "answers"),
     ("mlqa", "MLQA.en.en/test-00000-of-00001.parquet", {"context": ""}, "context"),
     ("belebele", "data/eng_Latn.jsonl", {"correct_answer_num": "0"}, "correct_answer_num"),
@@ -261,7 +276,7 @@ def test_a_wrong_split_or_language_names_the_right_ones(sources):
         tasks.get("xcopa").examples(sources / "xcopa", "de", "test")
 
 
-# -- Shots --------------------------------------------------------------------------------------------------------------------
+# -- Shots -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -304,7 +319,7 @@ def test_a_shot_with_an_empty_prompt_begins_without_a_space(sources):
     assert shot.startswith("The river runs through the valley 0, right? Yes,")
 
 
-# -- Extraction ---------------------------------------------------------------------------------------------------------------
+# -- Extraction --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -338,7 +353,7 @@ def test_only_the_first_line_of_a_generated_answer_counts(sources):
     assert tasks.get("alpaca_eval").extract(" a\nb\n", instruction, form_of("alpaca_eval", "en")) == "a\nb"
 
 
-# -- Prompts ------------------------------------------------------------------------------------------------------------------
+# -- Prompts -----------------------------------------------------------------------------------------------------------
 
 FILES = sorted(path for path in prompts.FOLDER.glob("*/*.txt"))
 
@@ -358,7 +373,9 @@ def test_every_prompt_file_parses_says_where_it_comes_from_and_renders(path, sou
             continue
         assert "{" not in form.prompt(example).replace("{x}", "")
         if name != "alpaca_eval":
-            assert form.prompt(example) == form.prompt(example).rstrip(), "a space before the answer belongs to the answer"
+            assert form.prompt(example) == form.prompt(example).rstrip(), (
+                "a space before the answer belongs to the answer"
+            )
         options = form.options(example)
         assert (options is None) == (name in ("xquad", "mlqa", "xlsum", "alpaca_eval"))
         if options is not None:
@@ -401,7 +418,9 @@ def test_braces_in_the_data_are_left_alone(sources):
 @pytest.mark.parametrize(("prompt_set", "name"), [("english", "alpaca"), ("bactrian", "bactrian")])
 def test_alpaca_eval_asks_in_the_template_of_training(sources, prompt_set, name):
     example = load(sources, "alpaca_eval", "en")[0]
-    assert form_of("alpaca_eval", "en", prompt_set).prompt(example) == template.prompt(name, example.fields["instruction"])
+    assert form_of("alpaca_eval", "en", prompt_set).prompt(example) == template.prompt(
+        name, example.fields["instruction"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -422,7 +441,7 @@ def test_the_fingerprint_follows_every_character_that_the_model_sees():
     assert form_of("xnli", "en").fingerprint == form_of("xnli", "ar").fingerprint  # one text for all languages
 
 
-# -- Label words --------------------------------------------------------------------------------------------------------------
+# -- Label words -------------------------------------------------------------------------------------------------------
 
 
 def label_rows():
@@ -432,7 +451,10 @@ def label_rows():
 
 def labels_in_files() -> dict[tuple[str, str, str], list[tuple[str, str]]]:
     """(set, task, language) -> [(role, words)] as the prompt files have them."""
-    roles = {"xnli": ("entailment", "neutral", "contradiction"), "belebele": ("option1", "option2", "option3", "option4")}
+    roles = {
+        "xnli": ("entailment", "neutral", "contradiction"),
+        "belebele": ("option1", "option2", "option3", "option4"),
+    }
     found = {}
     for path in FILES:
         name, _, code = path.stem.partition(".")
@@ -489,7 +511,7 @@ def test_the_native_set_covers_every_language_but_quechua(name):
     assert missing == ({"qu"} if name == "xcopa" else set())
 
 
-# -- The harness set against the harness itself ----------------------------------------------------------------------------
+# -- The harness set against the harness itself ------------------------------------------------------------------------
 
 
 def harness_file(*parts) -> Path:

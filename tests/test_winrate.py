@@ -59,7 +59,7 @@ def test_the_stand_in_draws_equal_answers_and_prefers_substance_to_repetition():
     assert ask(Pair("0", "Name a city in France", "Paris", "")) == 0.0
 
 
-# -- Store and retries, with annotators made here -------------------------------------------------------------------------
+# -- Store and retries, with annotators made here ----------------------------------------------------------------------
 
 PAIRS = [Pair(str(i), f"instruction {i}", "reference", f"output {i}") for i in range(4)]
 
@@ -88,7 +88,13 @@ def run(tmp_path, script, pairs=PAIRS, said=None):
     ask, waits = Scripted(script), []
     store = judgements.Store(tmp_path / "store.jsonl")
     found = judges.judge(
-        pairs, "scripted", 42, store, say=(said if said is not None else []).append, wait=waits.append, make=lambda name, seed: ask
+        pairs,
+        "scripted",
+        42,
+        store,
+        say=(said if said is not None else []).append,
+        wait=waits.append,
+        make=lambda name, seed: ask,
     )
     return found, ask, waits
 
@@ -167,7 +173,7 @@ def test_a_damaged_line_of_the_store_is_named(tmp_path):
         judgements.Store(tmp_path / "store.jsonl")
 
 
-# -- The stage ---------------------------------------------------------------------------------------------------------------
+# -- The stage ---------------------------------------------------------------------------------------------------------
 
 
 class FakeParams:
@@ -182,7 +188,12 @@ def answers(root, name, rows):
 
 def source(root, generator="text_davinci_003"):
     rows = [
-        {"instruction": f"Name {n} cities", "output": "Rome and Oslo", "generator": generator, "dataset": "helpful_base"}
+        {
+            "instruction": f"Name {n} cities",
+            "output": "Rome and Oslo",
+            "generator": generator,
+            "dataset": "helpful_base",
+        }
         for n in ("two", "three")
     ]
     record.write_json(root / "artifacts" / "sources" / "datasets" / "alpaca_eval" / "alpaca_eval.json", rows)
@@ -223,7 +234,7 @@ def test_answers_to_an_unknown_row_are_an_error_with_its_id(tmp_path):
         judge.main(FakeParams(tmp_path), None)
 
 
-# -- The alpaca_eval package against a loopback endpoint ----------------------------------------------------------------------
+# -- The alpaca_eval package against a loopback endpoint ---------------------------------------------------------------
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -347,7 +358,7 @@ def test_a_missing_package_says_how_to_go_on(monkeypatch):
     assert "stand-in" in error.value.do
 
 
-# -- Length control ------------------------------------------------------------------------------------------------------------
+# -- Length control ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -123,14 +123,23 @@ def _xlsum(rows):
         for name in XLSUM[code]:
             for split in ("train", "validation", "test"):
                 content = [
-                    {"id": str(i), "url": "", "title": TEXT[code], "summary": f"{TEXT[code]} {i}", "text": TEXT[code] * 3}
+                    {
+                        "id": str(i),
+                        "url": "",
+                        "title": TEXT[code],
+                        "summary": f"{TEXT[code]} {i}",
+                        "text": TEXT[code] * 3,
+                    }
                     for i in range(rows)
                 ]
                 yield f"{name}/{split}/0000.parquet", content
 
 
 def _alpaca_eval(rows):
-    for file, generator in (("alpaca_eval.json", "text_davinci_003"), ("alpaca_eval_gpt4_baseline.json", "gpt4_1106_preview")):
+    for file, generator in (
+        ("alpaca_eval.json", "text_davinci_003"),
+        ("alpaca_eval_gpt4_baseline.json", "gpt4_1106_preview"),
+    ):
         content = [
             {"instruction": f"Name {i} rivers {{x}}.", "output": "Nile", "generator": generator, "dataset": "koala"}
             for i in range(rows)

@@ -65,7 +65,9 @@ def squad_tokens(text: str) -> list[str]:
 def mlqa_tokens(text: str, language: str, repair: bool = False) -> list[str]:
     if language not in _MLQA_ARTICLES:
         raise MapleError(
-            f"MLQA's metric has no rules for '{language}'", why="its articles are not defined", do=nearest(language, _MLQA_ARTICLES)
+            f"MLQA's metric has no rules for '{language}'",
+            why="its articles are not defined",
+            do=nearest(language, _MLQA_ARTICLES),
         )
     text = "".join(c for c in text.lower() if c not in _unicode_punctuation())
     articles = _ARABIC_REPAIRED if repair and language == "ar" else _MLQA_ARTICLES[language]

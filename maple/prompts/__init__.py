@@ -60,7 +60,11 @@ def available(prompt_set: str, task: str) -> list[str]:
 def load(prompt_set: str, task: str, language: str) -> PromptFile:
     """The file for a task and language. Nothing is borrowed from another set or language: that would not be the set."""
     if prompt_set not in sets():
-        raise MapleError(f"no prompt set '{prompt_set}'", why=f"{FOLDER.name}/{prompt_set} does not exist", do=nearest(prompt_set, sets()))
+        raise MapleError(
+            f"no prompt set '{prompt_set}'",
+            why=f"{FOLDER.name}/{prompt_set} does not exist",
+            do=nearest(prompt_set, sets()),
+        )
     known = available(prompt_set, task)
     if known == ["*"]:
         return parse(FOLDER / prompt_set / f"{task}.txt")
@@ -128,7 +132,9 @@ def fill(text: str, values: dict[str, Any], name: str) -> str:
     def value(match: re.Match) -> str:
         if match[1] not in values:
             raise MapleError(
-                f"prompt {name}: no field '{match[1]}'", why="the task does not provide it", do=nearest(match[1], values)
+                f"prompt {name}: no field '{match[1]}'",
+                why="the task does not provide it",
+                do=nearest(match[1], values),
             )
         return str(values[match[1]])
 
@@ -146,4 +152,6 @@ def _string(path: Path, number: int, line: str) -> str:
 
 
 def _malformed(path: Path, number: int, why: str) -> MapleError:
-    return MapleError(f"{path}, line {number}: malformed prompt file", why=why, do="maple/prompts/__init__.py explains the format")
+    return MapleError(
+        f"{path}, line {number}: malformed prompt file", why=why, do="maple/prompts/__init__.py explains the format"
+    )

@@ -111,7 +111,11 @@ class Task:
         self._check_split(split)
         known = languages.of_task(self.name)
         if language not in known:
-            raise MapleError(f"{self.name} has no language '{language}'", why="upstream has no file for it", do=nearest(language, known))
+            raise MapleError(
+                f"{self.name} has no language '{language}'",
+                why="upstream has no file for it",
+                do=nearest(language, known),
+            )
         first, *others = languages.table()[language].upstream.get(self.name, (language,))
         variants = [self.read(Path(folder), language, first, split, repair)]
         for name in others:
@@ -130,7 +134,7 @@ class Task:
         return examples
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
-        """The examples of one upstream variant; `name` is the data set's own name for it (a column of languages.csv)."""
+        """Examples of one upstream variant; `name` is the data set's own name for it (a column of languages.csv)."""
         raise NotImplementedError
 
     def derive(self, example: Example, words: dict[str, str]) -> dict[str, Any]:
@@ -178,7 +182,9 @@ class Task:
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
-            raise MapleError(f"{self.name} has no split '{split}'", why="upstream has no such file", do=nearest(split, self.splits))
+            raise MapleError(
+                f"{self.name} has no split '{split}'", why="upstream has no such file", do=nearest(split, self.splits)
+            )
 
 
 class ChoiceTask(Task):

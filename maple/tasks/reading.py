@@ -35,7 +35,9 @@ class ReadingTask(Task):
             texts = row["answers"]["text"]
             for text, start in zip(texts, row["answers"]["answer_start"]):
                 if row["context"][start : start + len(text)] != text:
-                    raise rows.bad_row(path, number, "answers", text, f"the passage does not have it at character {start}")
+                    raise rows.bad_row(
+                        path, number, "answers", text, f"the passage does not have it at character {start}"
+                    )
             fields = {"context": row["context"], "question": row["question"], "answer": texts[0]}
             examples.append(Example(row["id"], language, fields, texts))
         return examples

@@ -38,7 +38,9 @@ def shards(folder: Path, split: str) -> list[Path]:
         return [folder / f"{split}-00000-of-00001.parquet"]
     total = int(re.search(r"-of-(\d+)", paths[0].name)[1])
     if len(paths) != total:
-        raise MapleError(f"{folder}: {len(paths)} of {total} files of {split}", why="the download is not complete", do=AGAIN)
+        raise MapleError(
+            f"{folder}: {len(paths)} of {total} files of {split}", why="the download is not complete", do=AGAIN
+        )
     return paths
 
 

@@ -38,7 +38,9 @@ class Xcopa(ChoiceTask):
             if questions and row["idx"] not in questions:
                 raise rows.bad_row(path, number, "idx", row["idx"], "the agreeing language has no such row")
             fields = {key: row[key] for key in ("premise", "choice1", "choice2")} | {"question": question}
-            examples.append(Example(str(row["idx"]), language, fields, row["label"], repaired=question != row["question"]))
+            examples.append(
+                Example(str(row["idx"]), language, fields, row["label"], repaired=question != row["question"])
+            )
         return examples
 
     def derive(self, example: Example, words: dict[str, str]) -> dict[str, str]:

@@ -40,7 +40,11 @@ def _nested_schema(name: str) -> rows.Schema:
         return None if pairs.get(name) else f"has no text in '{name}'"
 
     def hypothesis(value: Any) -> str | None:
-        right = isinstance(value, dict) and name in (value.get("language") or ()) and len(value["language"]) == len(value["translation"])
+        right = (
+            isinstance(value, dict)
+            and name in (value.get("language") or ())
+            and len(value["language"]) == len(value["translation"])
+        )
         return None if right else f"must hold parallel lists language and translation with '{name}'"
 
     return {"premise": premise, "hypothesis": hypothesis, "label": _LABEL}
