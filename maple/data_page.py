@@ -72,9 +72,9 @@ def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> st
             "part words), or if one of its questions or passages is a whole field of one. overlap.csv lists the pairs.",
             "",
             *_table(
-                ["language", "task", "items", "found", "training rows"],
+                ["language", "task", "items", "found", "rows of ours"],
                 [
-                    [_name(code), task, one["items"], one["items_found"], one["training_rows"]]
+                    [_name(code), task, one["items"], one["items_found"], one["rows"]]
                     for code, tasks in found["overlap"].items()
                     for task, one in tasks.items()
                 ],

@@ -1,22 +1,25 @@
 """Text reduced to what is compared: duplicates, overlap, hashes that are equal on every machine."""
 
 import hashlib
-import re
 import unicodedata
 from functools import cache
 
+import numpy as np
+
 
 @cache
-def _ignored() -> re.Pattern:
-    """Runs of punctuation, symbols, separators and control characters. Marks stay: in Indic scripts they are vowels."""
-    ranges: list[list[int]] = []
+def _ignored() -> np.ndarray:
+    """Code point -> whether it is punctuation, symbol, separator or control. Marks are not: in Indic scripts they are vowels."""
+    table = np.zeros(0x110000, dtype=bool)
     for point in range(0x20000):
-        if unicodedata.category(chr(point))[0] in "PSZC":
-            if ranges and ranges[-1][1] == point - 1:
-                ranges[-1][1] = point
-            else:
-                ranges.append([point, point])
-    return re.compile("[" + "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in ranges) + "]+")
+        table[point] = unicodedata.category(chr(point))[0] in "PSZC"
+    return table
+
+
+def _points(text: str) -> np.ndarray:
+    """Code points of the text, lower-cased and in compatibility form."""
+    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
 def reduced(text: str) -> str:
@@ -25,7 +28,8 @@ def reduced(text: str) -> str:
     >>> reduced("Name  3 colours!") == reduced("name ３ colours")
     True
     """
-    return _ignored().sub("", unicodedata.normalize("NFKC", text).casefold())
+    points = _points(text)
+    return points[~_ignored()[points]].tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def words(text: str, unspaced: bool) -> list[str]:
@@ -36,7 +40,8 @@ def words(text: str, unspaced: bool) -> list[str]:
     """
     if unspaced:
         return list(reduced(text))
-    return _ignored().sub(" ", unicodedata.normalize("NFKC", text).casefold()).split()
+    points = _points(text)
+    return np.where(_ignored()[points], np.uint32(32), points).tobytes().decode("utf-32-le", "surrogatepass").split()
 
 
 def hash64(text: str) -> int:

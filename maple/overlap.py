@@ -7,13 +7,12 @@ sorted arrays on disk, which all processes map.
 
 import zlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from maple import normal, scripts
-from maple.record import write_json, read_json
+from maple.record import read_json, write_json
 
 # Fields that are a question or a passage; of these a whole text that equals a training text counts.
 WHOLE = ("premise", "hypothesis", "context", "passage", "question", "text", "instruction")
@@ -65,7 +64,6 @@ def build(items: list[Item], language: str, n: int, folder: Path) -> None:
     write_json(folder / f"{language}.json", [[item.task, item.id] for item in items])
 
 
-@cache
 def load(folder: Path, language: str) -> Index | None:
     """The index of a language, or None where no task evaluates it."""
     if not (folder / f"{language}.json").exists():
@@ -91,8 +89,8 @@ def ngram_hashes(texts: list[list[str]], n: int) -> tuple[np.ndarray, np.ndarray
     return hashed[inside], owner[: len(hashed)][inside]
 
 
-def find(index: Index, texts: list[tuple[str, ...]], language: str, n: int) -> set[tuple[int, int, str]]:
-    """(number of the training text, number of the item, kind) for each pair that overlaps; a text has several fields."""
+def find(index: Index, texts: list[tuple[str, ...]], language: str, n: int) -> list[tuple[int, str, str, str]]:
+    """(number of the training text, task, item's id, kind) for each pair that overlaps; a text has several fields."""
     unspaced = scripts.is_unspaced(language)
     hashes, owners = ngram_hashes([normal.words("\n".join(fields), unspaced) for fields in texts], n)
     hits = _pairs(index.ngrams, index.ngram_items, hashes, owners, f"{n} words")
@@ -100,12 +98,10 @@ def find(index: Index, texts: list[tuple[str, ...]], language: str, n: int) -> s
     if wholes:
         values, numbers = zip(*wholes)
         hits |= _pairs(index.wholes, index.whole_items, np.array(values, dtype=np.uint64), np.array(numbers), "whole text")
-    return hits
+    return [(text, *index.items[item], kind) for text, item, kind in sorted(hits)]
 
 
 def _pairs(known: np.ndarray, items: np.ndarray, hashes: np.ndarray, owners: np.ndarray, kind: str) -> set[tuple[int, int, str]]:
     first = np.searchsorted(known, hashes, side="left")
     last = np.searchsorted(known, hashes, side="right")
-    return {
-        (int(owners[i]), int(item), kind) for i in np.flatnonzero(last > first) for item in items[first[i] : last[i]]
-    }
+    return {(int(owners[i]), int(item), kind) for i in np.flatnonzero(last > first) for item in items[first[i] : last[i]]}

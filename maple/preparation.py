@@ -47,7 +47,7 @@ class Prepared:
 
     tables: dict[str, dict[str, pa.RecordBatch]]
     measured: measures.Measured
-    overlap: set[tuple[int, int, str]]
+    overlap: list[tuple[str, ...]]
 
 
 def prepare(params: Params, name: str) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def tokenise_all(source, root, training_set: TrainingSet, settings: Prepare, mod
     hits: list[tuple[str, str, str, str, str, str]] = []
     files = {}
     for model in models:
-        (folder / model).mkdir(parents=True)
-        files[model] = {part: pa.ipc.new_file(str(folder / model / f"{part}.arrow"), ARROW) for part in PARTS}
+        (folder / "tokens" / model).mkdir(parents=True)
+        files[model] = {part: pa.ipc.new_file(str(folder / "tokens" / model / f"{part}.arrow"), ARROW) for part in PARTS}
     given = batches(source, source.folder(root), training_set.languages, settings.unicode, chosen)
     total = sum(int((parts > 0).sum()) for parts in chosen.parts.values())
     with Progress(total, label, "rows") as bar:
@@ -157,7 +157,7 @@ def tokenise_all(source, root, training_set: TrainingSet, settings: Prepare, mod
                     if table.num_rows:
                         files[model][part].write_batch(table)
             totals.add(prepared.measured, batch)
-            hits += _named(prepared.overlap, batch, index)
+            hits += prepared.overlap
             bar.advance(len(batch.rows), batch.language)
     for parts in files.values():
         for file in parts.values():
@@ -171,7 +171,7 @@ _process: dict[str, Any] = {}
 def _set_up(models: dict[str, tokenising.Tokeniser], settings: Prepare, index: Path) -> None:
     """What each process opens once."""
     backends = {model: (tokeniser.open(), tokeniser) for model, tokeniser in models.items()}
-    _process.update(backends=backends, settings=settings, index=index)
+    _process.update(backends=backends, settings=settings, index=index, language=None, items=None)
 
 
 def _prepare_batch(batch: Batch) -> Prepared:
@@ -181,9 +181,7 @@ def _prepare_batch(batch: Batch) -> Prepared:
     for model, (backend, tokeniser) in _process["backends"].items():
         tokens[model] = tokenising.tokenise(backend, tokeniser, pairs, settings.max_length)
         tables[model] = {part: _table(batch, tokens[model], number) for part, number in PARTS.items()}
-    index = overlap.load(_process["index"], batch.language)
-    texts = [(row.instruction, row.input, row.output) for row in batch.rows]
-    hits = overlap.find(index, texts, batch.language, settings.overlap_ngram) if index else set()
+    hits = _overlap(batch, settings.overlap_ngram)
     backends = {model: backend for model, (backend, _) in _process["backends"].items()}
     return Prepared(tables, measures.measure(batch.language, batch.rows, batch.parts, tokens, backends), hits)
 
@@ -204,12 +202,17 @@ def _table(batch: Batch, tokens: list[tokenising.Tokens], part: int) -> pa.Recor
     )
 
 
-def _named(found: set[tuple[int, int, str]], batch: Batch, index: Path) -> list[tuple[str, str, str, str, str, str]]:
-    """Overlapping pairs as (language, task, item id, kind, training id, part)."""
+def _overlap(batch: Batch, n: int) -> list[tuple[str, ...]]:
+    """Overlapping pairs as (language, task, item's id, kind, training id, part)."""
+    if _process["language"] != batch.language:
+        _process.update(language=batch.language, items=overlap.load(_process["index"], batch.language))
+    if _process["items"] is None:
+        return []
     names = {number: part for part, number in PARTS.items()}
-    items = overlap.load(index, batch.language).items if found else []
+    texts = [(row.instruction, row.input, row.output) for row in batch.rows]
     return [
-        (batch.language, *items[item], kind, batch.rows[row].id, names[batch.parts[row]]) for row, item, kind in sorted(found)
+        (batch.language, task, item, kind, batch.rows[i].id, names[batch.parts[i]])
+        for i, task, item, kind in overlap.find(_process["items"], texts, batch.language, n)
     ]
 
 
@@ -222,6 +225,11 @@ def _write_overlap(path: Path, hits: list[tuple[str, ...]]) -> None:
 
 def statistics(scans: list[Scan], chosen: Selection, totals: measures.Totals, hits, items) -> dict[str, Any]:
     """The counts of the record."""
+    found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    for language, task, item, _, training_id, _ in hits:
+        items_found, training_ids = found.setdefault((language, task), (set(), set()))
+        items_found.add(item)
+        training_ids.add(training_id)
     languages = {}
     for one in scans:
         code = one.language
@@ -243,13 +251,9 @@ def statistics(scans: list[Scan], chosen: Selection, totals: measures.Totals, hi
         "models": totals.models(None),
         "overlap": {
             code: {
-                task: {
-                    "items": count,
-                    "items_found": len({hit[2] for hit in hits if hit[:2] == (code, task)}),
-                    "training_rows": len({hit[4] for hit in hits if hit[:2] == (code, task)}),
-                }
-                for task, count in found.items()
+                task: dict(zip(("items", "items_found", "rows"), (count, *map(len, found.get((code, task), ((), ()))))))
+                for task, count in counts.items()
             }
-            for code, found in items.items()
+            for code, counts in items.items()
         },
     }

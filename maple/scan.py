@@ -5,6 +5,7 @@ A row takes 41 bytes: the 1.5 million rows of the full Bactrian-X-22 stand in 60
 
 import dataclasses
 import unicodedata
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +44,17 @@ def clean(row: Instruction, form: str) -> Instruction:
 
     def text(value: str) -> str:
         value = value.strip()
-        return value if form == "none" or value.isascii() else unicodedata.normalize(form, value)
+        if value.isascii():
+            return value
+        # Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes "?".
+        value = value.encode("utf-8", "replace").decode("utf-8")
+        return value if form == "none" else unicodedata.normalize(form, value)
 
     return dataclasses.replace(row, instruction=text(row.instruction), input=text(row.input), output=text(row.output))
 
 
 def scan(source: Source, folder: Path, language: str, form: str, seed: int) -> Scan:
-    columns: list[list[int]] = [[], [], [], [], []]
+    columns = [array("Q") for _ in range(5)]
     flags = bytearray()
     for row in instructions.read(source, folder, [language]):
         row = clean(row, form)
@@ -65,4 +70,4 @@ def scan(source: Source, folder: Path, language: str, form: str, seed: int) -> S
             column.append(normal.hash64(value))
         foreign = scripts.is_foreign(scripts.counts(row.instruction), language)
         flags.append(EMPTY_INSTRUCTION * (not row.instruction) | EMPTY_OUTPUT * (not row.output) | OTHER_SCRIPT * foreign)
-    return Scan(language, *(np.array(column, dtype=np.uint64) for column in columns), np.frombuffer(bytes(flags), dtype=np.uint8))
+    return Scan(language, *(np.frombuffer(column, dtype=np.uint64) for column in columns), np.frombuffer(bytes(flags), dtype=np.uint8))
