@@ -20,6 +20,16 @@ from stages import tables as tables_stage
 
 ROOT = Path(__file__).parents[1]
 CELL, ABSENT = "mistral-7b-4bit.alpaca.r8.s42", "llama-2-7b-8bit.alpaca.r8.s42"
+PREPARED = """# Training set alpaca
+
+| language | read |
+| --- | ---: |
+| Arabic (ar) | 300 |
+
+~~~text
+<b>bold?</b>
+~~~
+"""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +46,7 @@ def workplace(tmp_path_factory):
     for stage in (tables_stage, figures, compare):
         stage.main(params, None)
     answers.write(params.artifacts / "scores", [CELL, "llama-2-7b-4bit"])
-    statistics = {"rows": 52000, "languages": {"ar": {"rows": 26000, "fertility": 3.21}, "th": {"rows": 26000, "fertility": 4.5}}}
-    record.write_json(params.artifacts / "prepared" / "alpaca" / "statistics.json", statistics)
+    record.write_text(params.artifacts / "prepared" / "alpaca" / "examples.md", PREPARED)
     yield params
     os.chdir(before)
 
@@ -132,9 +141,9 @@ def test_every_section_of_the_navigation_is_there(page):
     assert all(f"<th scope=\"row\">{languages.table()[code].name}</th>" in page for code in synthetic.task_languages("belebele"))
 
 
-def test_a_training_sets_statistics_are_tables_by_language(page):
-    assert "<dt>rows</dt><dd>52000</dd>" in page
-    assert '<th scope="row">Arabic (ar)</th><td>26000</td><td>3.21</td>' in page
+def test_a_training_sets_page_is_shown_with_its_tables_and_without_its_html(page):
+    assert "<h3>Training set alpaca</h3>" in page and "<td>Arabic (ar)</td>" in page
+    assert "&lt;b&gt;bold?&lt;/b&gt;" in page and "<b>bold?</b>" not in page
 
 
 def test_tick_labels_keep_their_digits(page, workplace):
@@ -176,7 +185,10 @@ def test_an_example_shows_options_or_text_and_its_reference(tmp_path):
     found = examples.compact(tmp_path, ["one", "absent"], [("xcopa", "th"), ("xquad", "ar")])
     choice, text = found["items"]
     assert choice[4] and choice[5] == choice[4][0] and text[5] == answers.SPOKEN["ar"]
-    assert found["answers"]["one"] == [[0, 1.0, [-1.5, -2.5, -3.5]], [examples.shortened(f"{answers.SPOKEN['ar']} {answers.HOSTILE}", examples.ANSWER, 0), 1.0]]
+    assert found["answers"]["one"] == [
+        [0, 1.0, [-1.5, -2.5, -3.5]],
+        [f"{answers.SPOKEN['ar']} {answers.HOSTILE}", 1.0, answers.SPOKEN["ar"]],
+    ]
     assert "absent" not in found["answers"]
 
 

@@ -45,7 +45,7 @@ def page(params: Params) -> str:
         language_tables=results.language_tables(params.regenerated / "tables" / "languages", found),
         analyses=results.analyses(params.regenerated / "tables" / "analyses"),
         data=data.training_sets(params),
-        sources=data.sources(params, found),
+        sources=data.sources(params),
         deviations=DEVIATIONS.read_text(encoding="utf-8") if DEVIATIONS.is_file() else "",
         payload=_embedded({"cells": [cell for table in tables for cell in table["details"]]} | records.compact(found, params)),
     )
@@ -64,6 +64,8 @@ def _markdown(text: str) -> markupsafe.Markup:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+        if token.type == "table_open":
+            token.attrSet("tabindex", "0")
         if token.children:
             token.children = [child for child in token.children if child.type not in ("link_open", "link_close")]
     return markupsafe.Markup(parser.renderer.render(tokens, parser.options, {}))

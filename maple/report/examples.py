@@ -19,7 +19,8 @@ HEAD, TAIL, ANSWER = 240, 420, 240
 def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> dict[str, Any]:
     """`items`: [task, language, id, prompt, options, reference]; `answers` by name: one entry per item, 0 where it has none.
 
-    An answer is [text, score] for generated text, [place of the chosen option, score, log-likelihoods] for options.
+    An answer is [text, score, what was read from it] for generated text, the last 0 if it is the text itself, and
+    [place of the chosen option, score, log-likelihoods] for options.
     """
     count = max(1, min(MOST, BUDGET // max(1, len(names) * len(groups))))
     items: list[list] = []
@@ -35,7 +36,7 @@ def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> di
                 if key not in places:
                     places[key] = len(items)
                     options = [option["text"] for option in row["options"]] if row.get("options") else 0
-                    items.append([*key, shortened(row["prompt"], HEAD, TAIL), options, text_of(row.get("reference"), options)])
+                    items.append([*key, shortened(row["prompt"], HEAD, TAIL), options, shortened(text_of(row["reference"], options), ANSWER, TAIL)])
                 answers[name][places[key]] = _answer(row)
     return {"items": items, "answers": {name: [found.get(i, 0) for i in range(len(items))] for name, found in answers.items() if found}}
 
@@ -45,10 +46,9 @@ def _answer(row: dict[str, Any]) -> list:
     score = round(next(iter(scores.values())), 3) if scores else None
     if row.get("options"):
         logprobs = [round(option["logprob"], 1) for option in row["options"]]
-        prediction = row["prediction"]
-        chosen = prediction if isinstance(prediction, int) else logprobs.index(max(logprobs))
-        return [chosen, score, logprobs]
-    return [shortened(text_of(row.get("output", row.get("prediction"))), ANSWER, 0), score]
+        return [row["prediction"], score, logprobs]
+    output, prediction = row["output"], text_of(row["prediction"])
+    return [shortened(output, ANSWER, 0), score, 0 if prediction.strip() == output.strip() else shortened(prediction, ANSWER, 0)]
 
 
 def text_of(value: Any, options: list[str] | int = 0) -> str:

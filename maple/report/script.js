@@ -120,14 +120,15 @@ function examples(name) {
   return make("div", {}, make("h3", {}, "Answers"), make("label", {}, "Task and language ", choice), shown);
 }
 
-function example([, language, id, prompt, options, reference, [answer, score, logprobs]]) {
+function example([, language, id, prompt, options, reference, [answer, score, more]]) {
   const inScript = (text, kind) => make("p", { dir: "auto", lang: language, class: kind }, text);
   const block = make("div", { class: "answer" }, make("p", {}, make("b", {}, id), score === null ? "" : `, score ${score}`), inScript(prompt, "prompt"));
   if (options) {
-    const rows = options.map((text, place) => [place === answer ? "chosen" : "", make("span", { dir: "auto", lang: language }, text), logprobs[place]]);
+    const rows = options.map((text, place) => [place === answer ? "chosen" : "", make("span", { dir: "auto", lang: language }, text), more[place]]);
     block.append(table(["", "option", "log-likelihood"], rows));
   } else {
     block.append(make("p", {}, make("b", {}, "Answer")), inScript(answer, "output"));
+    if (more) block.append(make("p", {}, make("b", {}, "Read as")), inScript(more, "output"));
   }
   block.append(make("p", {}, make("b", {}, "Reference")), inScript(reference, "reference"));
   return block;
