@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from maple import batches, checkpoint
+from maple import attention, batches, checkpoint, head
+from maple import fused as blocks
 from maple.batches import Packed, Rows
 from maple.errors import MapleError
 from maple.params import Recipe
@@ -34,36 +34,42 @@ class Outcome:
     seconds: float = 0.0
 
 
-def answer_loss(model, packed: Packed) -> torch.Tensor:
+def answer_loss(model, packed: Packed, fused: bool = True) -> torch.Tensor:
     """Summed loss (nats) over the answer tokens of one packed forward pass.
 
-    Rows see only themselves because positions restart, no attention mask is given and no cache is used: with
-    any other combination transformers lets one row attend to the row before it. The output head, the largest
-    matrix of a small model, is applied to the A predicting positions only.
+    Rows see only themselves: positions restart at each, and attention runs row by row. The output head, the largest
+    matrix of a small model, is applied to the A predicting positions only. `fused` takes the blocks of maple/fused.py
+    in place of transformers' and PEFT's.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    to = model.device
-    hidden = causal.model(
-        input_ids=torch.from_numpy(packed.input_ids)[None].to(to),
-        position_ids=torch.from_numpy(packed.position_ids)[None].to(to),
-        use_cache=False,
-    ).last_hidden_state[0]
-    logits = causal.lm_head(hidden[torch.from_numpy(packed.predicts).to(to)])
-    return F.cross_entropy(logits.float(), torch.from_numpy(packed.labels).to(to), reduction="sum")
+    ids, positions, predicts, labels = (
+        torch.from_numpy(part).to(model.device) for part in (packed.input_ids, packed.position_ids, packed.predicts, packed.labels)
+    )
+    layout = attention.Layout.of(packed.lengths, model.device)
+    if fused:
+        hidden = blocks.hidden_states(causal, ids, positions, layout)
+    else:
+        # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
+        if causal.config._attn_implementation != attention.NAME:
+            causal.set_attn_implementation(attention.NAME)
+        hidden = causal.model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout).last_hidden_state[0]
+    return head.loss(hidden[predicts], causal.lm_head.weight, labels)
 
 
 @torch.no_grad()
-def heldout_loss(model, rows: Rows, micro_batch_tokens: int) -> float:
+def heldout_loss(model, rows: Rows, micro_batch_tokens: int, fused: bool = True) -> float:
     """Mean loss (nats per answer token) over held-out rows, without dropout.
 
-    Only dropout is switched off: on a CPU, `model.eval()` would make bitsandbytes repack the 4-bit weights in
-    its next forward pass, and training after that gets wrong gradients without an error.
+    Only dropout is switched off, and the model is left in training mode: on a CPU, a forward pass in evaluation
+    mode (in which `from_pretrained` returns it) makes bitsandbytes repack the 4-bit weights, and training after
+    that gets wrong gradients without an error.
     """
+    model.train()
     indices = list(range(len(rows)))
     total = 0.0
     with without_dropout(model):
         for group in batches.pack({i: int(rows.lengths[i]) for i in indices}, micro_batch_tokens):
-            total += answer_loss(model, batches.join(rows, group)).item()
+            total += answer_loss(model, batches.join(rows, group), fused).item()
     return total / rows.answer_tokens(indices)
 
 
@@ -111,6 +117,7 @@ def finetune(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     model.train()
+    _refuse_packed(model)
 
     plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, seed)
     outcome = Outcome(micro_batch_tokens=recipe.micro_batch_tokens)
@@ -182,7 +189,7 @@ def _step(model, rows, indices, optimiser, parameters, recipe, outcome, seed, pr
         loss = torch.zeros((), dtype=torch.float64)
         try:
             for group in groups[processes.rank :: processes.count]:
-                part = answer_loss(model, batches.join(rows, group)) / total
+                part = answer_loss(model, batches.join(rows, group), recipe.fused) / total
                 part.backward()
                 loss += part.item()
             break
@@ -244,6 +251,15 @@ def _smooth(smoothed: float | None, lowest: float | None, loss: float) -> tuple[
     """Exponential mean of the loss over about ten steps, and the lowest it has been."""
     smoothed = loss if smoothed is None else 0.9 * smoothed + 0.1 * loss
     return smoothed, smoothed if lowest is None else min(lowest, smoothed)
+
+
+def _refuse_packed(model) -> None:
+    """4-bit weights that an evaluation pass repacked for the CPU give wrong gradients; nothing else would notice."""
+    for name, module in model.named_modules():
+        if getattr(getattr(module.__dict__.get("_parameters", {}).get("weight"), "quant_state", None), "packing_format_for_cpu", False):
+            raise MapleError(
+                f"{name} cannot be trained on", why="an evaluation pass has repacked its 4-bit weights", do="load the base anew before training"
+            )
 
 
 def _check_divergence(loss, smoothed, lowest, recipe: Recipe, step: int, ids: list[str]) -> None:

@@ -133,10 +133,22 @@ def test_the_seed_is_used(world, tmp_path):
 def test_measuring_the_held_out_loss_changes_no_gradient(world, bits):
     rows = batches.Rows(world / "train.arrow")
     untouched = gradients(tuned(world, bits).train(), rows, [[0, 1, 2]])[1]
-    lora = tuned(world, bits).train()
+    lora = tuned(world, bits)
     training.heldout_loss(lora, rows, 4096)
     measured = gradients(lora, rows, [[0, 1, 2]])[1]
     assert all(torch.equal(untouched[name], measured[name]) for name in untouched)
+
+
+def test_a_base_that_was_evaluated_at_4_bits_is_not_trained_on(world, tmp_path):
+    rows = batches.Rows(world / "train.arrow")
+    lora = tuned(world, 4).eval()
+    with torch.no_grad():
+        training.answer_loss(lora, batches.join(rows, [0]))
+    weights = [m.weight for n, m in lora.named_modules() if n.endswith("q_proj.base_layer")]
+    if not getattr(weights[0].quant_state, "packing_format_for_cpu", False):
+        pytest.skip("this processor has no AVX-512 bfloat16, so bitsandbytes repacks nothing")
+    with pytest.raises(MapleError, match="repacked its 4-bit weights"):
+        training.finetune(lora, rows, RECIPE, 42, {}, tmp_path / "state.pt")
 
 
 def test_every_step_has_the_rows_that_the_recipe_says():
