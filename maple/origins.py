@@ -80,7 +80,7 @@ class Hub:
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
             raise MapleError(
                 f"{source.label}: the Hub has no {source.hub_id} at revision {source.revision}",
-                why=str(error).strip().splitlines()[-1],
+                why=_first_line(error),
                 do="see whether the repository moved, and correct hub_id or revision in sources.yaml",
             ) from error
         except errors.HfHubHTTPError as error:

@@ -5,7 +5,7 @@
 
 import sys
 
-from maple import download, languages, origins, sources, stage
+from maple import download, origins, sources, stage
 from maple.errors import MapleError
 from maple.progress import size
 
@@ -13,22 +13,21 @@ from maple.progress import size
 def main(params, arguments):
     from tabulate import tabulate
 
-    hub, table, failed = origins.Hub(), [], 0
+    hub, table, failures = origins.Hub(), [], []
     for source in [*sources.models().values(), *sources.datasets().values()]:
-        codes = languages.of_task(source.key) if source.by_language else ()
-        need = download.Need(source, tuple(source.parts(codes, source.patterns)))
+        need = download.Need(source, tuple(source.parts(source.codes, source.patterns)))
         commit = found = "-"
         try:
             ((_, listing, wanted),) = download.resolve([need], hub)
-            commit = listing.commit[:12] + ("" if listing.commit == source.revision else " (another)")
+            commit = listing.commit[:12] + " (another)" * (listing.commit != source.revision)
             found = f"{len(wanted)} files, {size(sum(w.bytes or 0 for w in wanted))}"
-            verdict = "ok"
         except MapleError as error:
-            verdict, failed = f"{error.what} {error.why}"[:100], failed + 1
+            failures.append(f"{error.what}\n  {error.why}")
+        verdict = "failed" if found == "-" else "ok"
         table.append([source.key, source.hub_id, source.revision[:12], commit, found, source.licence, verdict])
-    print(tabulate(table, headers=["source", "repository", "pin", "commit", "languages and splits known", "licence", "verdict"]))
-    if failed:
-        print(f"\n{failed} of {len(table)} pins cannot be used", file=sys.stderr)
+    print(tabulate(table, headers=["source", "repository", "pin", "commit", "all splits and languages", "licence", "verdict"]))
+    if failures:
+        print(f"\n{len(failures)} of {len(table)} pins cannot be used", *failures, sep="\n", file=sys.stderr)
         sys.exit(1)
 
 
