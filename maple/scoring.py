@@ -6,11 +6,15 @@ exceeds the model's context is cut off from the left.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+
+from maple import packed, trie
+from maple.trie import Group, Row
 
 Request = tuple[str, Sequence[str]]
 
@@ -49,11 +53,6 @@ class Sequenced:
     tokens: tuple[int, ...]
     answer: int
     bytes: int
-
-
-def causal(model: Any) -> Any:
-    """The transformers model inside a PEFT model (its adapter's layers included), or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def context_length(model: Any) -> int:
@@ -109,23 +108,89 @@ def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[l
 def score(
     model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int, done: Collection[int] = (), usage: Usage | None = None
 ) -> Iterator[dict[int, list[OptionScore]]]:
-    """Yield {place of a request: scores of its options} batch by batch, all but those in `done`. Raises Failed."""
+    """Yield {place of a request: scores of its options} batch by batch, all but those in `done`. Raises Failed.
+
+    Batches are planned over all requests, `done` or not, so one that was interrupted is computed as it would have
+    been: at 8 bits a token's result depends on its neighbours.
+    """
     usage = usage or Usage()
-    for index, options in enumerate(sequences(tokeniser, requests, context_length(model))):
-        if index in done:
-            continue
-        scores = []
-        for option in options:
-            tokens = torch.tensor([option.tokens], device=model.device)
-            logits = model(tokens[:, :-1]).logits[0, -option.answer :].float()
-            answer = tokens[0, -option.answer :]
-            logprob = torch.log_softmax(logits, -1).gather(1, answer[:, None]).sum().item()
-            if not math.isfinite(logprob):
-                raise Failed(index, f"its log-likelihood is {logprob}")
-            scores.append(OptionScore(logprob, option.answer, option.bytes, bool((logits.argmax(-1) == answer).all())))
-            usage.asked += len(option.tokens) - 1
-            usage.computed += len(option.tokens) - 1
-        yield {index: scores}
+    by_request = sequences(tokeniser, requests, context_length(model))
+    options = [option for found in by_request for option in found]
+    owner = [index for index, found in enumerate(by_request) for _ in found]
+    first = np.cumsum([0] + [len(found) for found in by_request])
+    marks = []
+    for place, option in enumerate(options):
+        read = len(option.tokens) - 1
+        marks.append([(depth, (place, depth, option.tokens[depth + 1])) for depth in range(read - option.answer, read)])
+        usage.asked += read if owner[place] not in done else 0
+    plan = trie.plan([np.array(option.tokens[:-1]) for option in options], marks, packed.balance(model))
+
+    found: list[dict[int, tuple[float, bool]]] = [{} for _ in options]
+    missing = [sum(option.answer for option in request) for request in by_request]
+    for tokens, read, states in _passes(model, plan, batch_tokens, lambda payload: owner[payload[0]] not in done):
+        usage.computed += tokens
+        touched = set()
+        for (place, depth, _), value in zip(read, _read(model, states, [token for _, _, token in read])):
+            found[place][depth] = value
+            missing[owner[place]] -= 1
+            touched.add(owner[place])
+        finished = sorted(index for index in touched if not missing[index] and index not in done)
+        yield {index: [_total(index, options[i], found[i]) for i in range(first[index], first[index + 1])] for index in finished}
+
+
+def _passes(model: Any, plan: list[Group], batch_tokens: int, wanted: Callable) -> Iterator[tuple[int, list, torch.Tensor]]:
+    """(tokens computed, payloads of the marks, hidden states there) of each forward pass in which a mark is wanted."""
+    prefixes = packed.Prefixes(model)
+    for group in plan:
+        prefixes.keep_only(group)
+        if group.prefix is not None and any(wanted(payload) for _, payload in group.prefix.marks):
+            _, states = prefixes.of(group)
+            yield len(group.prefix), *_marked([group.prefix], states)
+        for rows in group.batches(batch_tokens):
+            if any(wanted(payload) for row in rows for _, payload in row.marks):
+                yield from _halved(model, rows, prefixes.of(group)[0])
+
+
+def _halved(model: Any, rows: list[Row], prefix: packed.Prefix) -> Iterator[tuple[int, list, torch.Tensor]]:
+    """One forward pass; two smaller ones where a GPU's memory does not hold it."""
+    try:
+        states, _ = packed.hidden(model, rows, prefix)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        states = None
+    if states is not None:
+        yield sum(map(len, rows)), *_marked(rows, states)
+        return
+    torch.cuda.empty_cache()
+    yield from _halved(model, rows[: len(rows) // 2], prefix)
+    yield from _halved(model, rows[len(rows) // 2 :], prefix)
+
+
+def _marked(rows: list[Row], states: torch.Tensor) -> tuple[list, torch.Tensor]:
+    """Payloads of the marks of rows that were computed together, and the state at each."""
+    starts = np.cumsum([0] + [len(row) for row in rows])
+    places = [int(start) + place for start, row in zip(starts, rows) for place, _ in row.marks]
+    return [payload for row in rows for _, payload in row.marks], states[places]
+
+
+def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[float, bool]]:
+    """Per state and token: its log-probability, and whether it is the likeliest."""
+    found = []
+    targets = torch.tensor(tokens, device=states.device)
+    for part in packed.logits(model, states):
+        target = targets[len(found) : len(found) + len(part)]
+        logprob = part.gather(1, target[:, None])[:, 0] - part.logsumexp(-1)
+        found += zip(logprob.tolist(), (part.argmax(-1) == target).tolist())
+    return found
+
+
+def _total(index: int, option: Sequenced, found: dict[int, tuple[float, bool]]) -> OptionScore:
+    logprobs, greedy = zip(*(found[depth] for depth in sorted(found)))
+    logprob = math.fsum(logprobs)
+    if not math.isfinite(logprob):
+        raise Failed(index, f"a log-likelihood of it is {logprob}")
+    return OptionScore(logprob, option.answer, option.bytes, all(greedy))
 
 
 def loglikelihoods(model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int) -> list[list[OptionScore]]:
