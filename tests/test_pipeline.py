@@ -43,7 +43,8 @@ def closure(stage: str) -> set[str]:
                 seen.add(other)
                 todo += sorted(other.parent.rglob("*.py")) if other.stem == "__init__" else []
                 todo.append(other)
-    return {str(p if p.parent == Path("maple") else Path(*p.parts[:2])) for p in seen if p != Path("maple/__init__.py")}
+    found = {str(p if p.parent == Path("maple") else Path(*p.parts[:2])) for p in seen if p != Path("maple/__init__.py")}
+    return found | ({"maple/languages.csv"} if "maple/languages.py" in found else set())
 
 
 def code_of(name: str) -> str:
