@@ -57,6 +57,7 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
         behind.setdefault(row["row"], {})[row["column"]] = row
     # Rows below the paper's own (other training sets, the experiment), in the order in which details list them.
     known = {row.key for row in layout.rows}
+    baselines = {row.key for row in layout.rows if row.baseline}
     keys = [row.key for row in layout.rows] + [key for key in behind if key not in known]
     rows, details, model = [], [], ""
     for key, texts in zip(keys, printed, strict=False):
@@ -65,7 +66,7 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
         for column, ours in zip(layout.columns, texts[len(layout.labels) :], strict=False):
             verdict = judged.get((layout.name, key, column.key), {})
             cell = {"ours": ours, "published": verdict.get("published", ""), "verdict": verdict.get("verdict", "")}
-            cell |= {"sign": _sign(cell["verdict"]), "kind": _kind(cell["verdict"]), "at_chance": verdict.get("at_chance", False)}
+            cell |= {"sign": _sign(cell["verdict"]), "kind": _kind(cell["verdict"]), "at_chance": verdict.get("at_chance", False), "quoted": key in baselines}
             if ours:
                 cell["id"] = first + len(details)
                 details.append(_detail(layout, key, column, ours, verdict, behind.get(key, {}).get(column.key, {})))
@@ -79,9 +80,16 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
                 "differs": any(cell["kind"] in ("differs", "missing") for cell in cells),
             }
         )
-    title = f"{layout.heading}"
-    header = [*layout.labels, *(column.header for column in layout.columns)]
-    return {"name": layout.name, "title": title, "caption": layout.caption, "header": header, "labels": len(layout.labels), "rows": rows, "details": details, "notes": layout.notes}
+    return {
+        "name": layout.name,
+        "title": layout.heading,
+        "caption": layout.caption,
+        "header": [*layout.labels, *(column.header for column in layout.columns)],
+        "labels": len(layout.labels),
+        "rows": rows,
+        "details": details,
+        "notes": layout.notes,
+    }
 
 
 def _detail(layout: published.Layout, key: str, column: published.Column, ours: str, verdict: dict, behind: dict) -> dict:
@@ -141,9 +149,9 @@ def grid(path: Path) -> dict:
     return {"columns": columns, "rows": [line | {"scores": [_score(line["scores"].get(c)) for c in columns]} for line in found.values()]}
 
 
-def _score(row: dict[str, str] | None) -> dict[str, str]:
+def _score(row: dict[str, str] | None) -> dict[str, Any]:
     if row is None or row["value"] in ("", MISSING):
-        return {"text": MISSING, "sort": "", "range": ""}
+        return {"text": MISSING, "sort": "", "range": "", "at_chance": False}
     low, high = (f"{float(row[end]):.3f}" for end in ("low", "high"))
     chance = row.get("chance")
     return {

@@ -32,7 +32,7 @@ function folded(title, ...children) {
 
 function show(title, ...children) {
   document.getElementById("opened-title").textContent = title;
-  document.getElementById("opened-body").replaceChildren(...children);
+  document.getElementById("opened-body").replaceChildren(...children.filter(Boolean));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   document.getElementById("opened-title").focus();
