@@ -86,6 +86,7 @@ class Packed:
     position_ids: np.ndarray  # int64 [T]
     predicts: np.ndarray  # int64 [A]: positions whose next token is an answer token
     labels: np.ndarray  # int64 [A]: those next tokens
+    lengths: np.ndarray  # int64 [rows]: tokens of each row
 
 
 def join(rows: Rows, indices: list[int]) -> Packed:
@@ -99,4 +100,5 @@ def join(rows: Rows, indices: list[int]) -> Packed:
         predicts.append(np.arange(start + first - 1, start + len(tokens) - 1))
         labels.append(tokens[first:])
         start += len(tokens)
-    return Packed(*(np.concatenate(parts).astype(np.int64) for parts in (ids, positions, predicts, labels)))
+    joined = (np.concatenate(parts).astype(np.int64) for parts in (ids, positions, predicts, labels))
+    return Packed(*joined, lengths=np.array([len(part) for part in ids]))

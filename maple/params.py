@@ -84,6 +84,7 @@ class Recipe:
     max_steps: int | None
     micro_batch_tokens: int
     gradient_checkpointing: bool
+    path: Literal["fused", "fused_bfloat16", "stock"]
     checkpoint_steps: int
     divergence_bound: float
 

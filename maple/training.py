@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 
-from maple import attention, batches, checkpoint, head
-from maple import fused as blocks
+from maple import attention, batches, checkpoint, fused, head
 from maple.batches import Packed, Rows
 from maple.errors import MapleError
 from maple.params import Recipe
@@ -34,20 +33,20 @@ class Outcome:
     seconds: float = 0.0
 
 
-def answer_loss(model, packed: Packed, fused: bool = True) -> torch.Tensor:
+def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
     """Summed loss (nats) over the answer tokens of one packed forward pass.
 
     Rows see only themselves: positions restart at each, and attention runs row by row. The output head, the largest
-    matrix of a small model, is applied to the A predicting positions only. `fused` takes the blocks of maple/fused.py
-    in place of transformers' and PEFT's.
+    matrix of a small model, is applied to the A predicting positions only. `path` is recipe.path: params.yaml.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     ids, positions, predicts, labels = (
         torch.from_numpy(part).to(model.device) for part in (packed.input_ids, packed.position_ids, packed.predicts, packed.labels)
     )
     layout = attention.Layout.of(packed.lengths, model.device)
-    if fused:
-        hidden = blocks.hidden_states(causal, ids, positions, layout)
+    if path != "stock":
+        wide = torch.float32 if path == "fused" else causal.dtype
+        hidden = fused.hidden_states(causal, ids, positions, layout, wide)
     else:
         # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
         if causal.config._attn_implementation != attention.NAME:
@@ -57,7 +56,7 @@ def answer_loss(model, packed: Packed, fused: bool = True) -> torch.Tensor:
 
 
 @torch.no_grad()
-def heldout_loss(model, rows: Rows, micro_batch_tokens: int, fused: bool = True) -> float:
+def heldout_loss(model, rows: Rows, micro_batch_tokens: int, path: str = "fused") -> float:
     """Mean loss (nats per answer token) over held-out rows, without dropout.
 
     Only dropout is switched off, and the model is left in training mode: on a CPU, a forward pass in evaluation
@@ -69,7 +68,7 @@ def heldout_loss(model, rows: Rows, micro_batch_tokens: int, fused: bool = True)
     total = 0.0
     with without_dropout(model):
         for group in batches.pack({i: int(rows.lengths[i]) for i in indices}, micro_batch_tokens):
-            total += answer_loss(model, batches.join(rows, group), fused).item()
+            total += answer_loss(model, batches.join(rows, group), path).item()
     return total / rows.answer_tokens(indices)
 
 
@@ -189,7 +188,7 @@ def _step(model, rows, indices, optimiser, parameters, recipe, outcome, seed, pr
         loss = torch.zeros((), dtype=torch.float64)
         try:
             for group in groups[processes.rank :: processes.count]:
-                part = answer_loss(model, batches.join(rows, group), recipe.fused) / total
+                part = answer_loss(model, batches.join(rows, group), recipe.path) / total
                 part.backward()
                 loss += part.item()
             break

@@ -225,10 +225,10 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_losses(world, tmp_pa
     reference, _ = run(world, tmp_path / "reference")
     real = training.answer_loss
 
-    def limited(lora, packed):
+    def limited(lora, packed, path):
         if len(packed.input_ids) > 100:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(lora, packed)
+        return real(lora, packed, path)
 
     monkeypatch.setattr(training, "answer_loss", limited)
     outcome, _ = run(world, tmp_path)
