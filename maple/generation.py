@@ -1,18 +1,47 @@
-"""Greedy generation, the same text as one prompt at a time through transformers' generate."""
+"""Greedy generation: the same text as one prompt at a time through transformers' generate, many at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from maple.scoring import Usage, context_length, encode
+from maple import packed, trie
+from maple.decoding import Decoding
+from maple.packed import Prefix
+from maple.scoring import Failed, Usage, context_length, encode
+from maple.trie import Group, Row
+
+# Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
+# answer takes one small forward pass per token, so it pays to write many answers at once.
+ANSWERED = 8
+# Dropping finished answers moves memory, so it waits until no more than this share is still being written.
+DROP = 0.75
 
 
-def end_tokens(model: Any, tokeniser: Any) -> set[int]:
-    """Tokens that end a text: the model's generation settings and the tokeniser's own."""
-    of_model = getattr(model.generation_config, "eos_token_id", None)
-    found = set(of_model) if isinstance(of_model, list) else {of_model}
-    return (found | {tokeniser.eos_token_id}) - {None}
+@dataclass(frozen=True)
+class Ending:
+    """When an answer ends: at one of the `tokens`, before one of the `stop` strings, or after `limit` tokens."""
+
+    tokeniser: Any
+    tokens: frozenset[int]
+    stop: tuple[str, ...]
+    limit: int
+
+    def text(self, written: list[int]) -> str | None:
+        """The answer, or None while it goes on."""
+        over = written[-1] in self.tokens or len(written) >= self.limit
+        if not over and not self.stop:
+            return None
+        text = self.tokeniser.decode(written, skip_special_tokens=True)
+        return cut(text, self.stop) if over or any(word in text for word in self.stop) else None
+
+
+def end_tokens(model: Any, tokeniser: Any) -> frozenset[int]:
+    """Tokens that end a text: those of the model's generation settings, and the tokeniser's."""
+    of_model = packed.causal(model).generation_config.eos_token_id
+    return frozenset(of_model if isinstance(of_model, list) else [of_model]) | {tokeniser.eos_token_id} - {None}
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
@@ -37,25 +66,104 @@ def generate_batches(
     done: Collection[int] = (),
     usage: Usage | None = None,
 ) -> Iterator[dict[int, str]]:
-    """Yield {place of a prompt: text} batch by batch, all but those in `done`."""
+    """Yield {place of a prompt: text} batch by batch, all but those in `done`. Raises Failed.
+
+    A prompt longer than the context less `max_new_tokens` is cut off from the left. As in scoring, batches are
+    planned over all prompts.
+    """
     usage = usage or Usage()
-    ends = sorted(end_tokens(model, tokeniser))
-    for index, prompt in enumerate(prompts):
-        if index in done:
-            continue
-        tokens = encode(tokeniser, prompt)[-(context_length(model) - max_new_tokens) :]
-        inputs = torch.tensor([tokens], device=model.device)
-        found = model.generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-        )[0, len(tokens) :]
-        usage.asked += len(tokens) + len(found)
-        usage.computed += len(tokens) + len(found)
-        yield {index: cut(tokeniser.decode(found, skip_special_tokens=True), stop)}
+    ending = Ending(tokeniser, end_tokens(model, tokeniser), tuple(stop), max_new_tokens)
+    room = context_length(model) - max_new_tokens
+    encoded = [encode(tokeniser, prompt)[-room:] for prompt in prompts]
+    for index, tokens in enumerate(encoded):
+        if not tokens:
+            raise Failed(index, "its prompt has no tokens")
+    prefixes = packed.Prefixes(model)
+    for group in _plan(encoded, packed.balance(model)):
+        prefixes.keep_only(group)
+        for rows in group.batches(ANSWERED * batch_tokens):
+            if any(index not in done for row in rows for _, index in row.marks):
+                for texts in _answer_or_halve(model, rows, prefixes.of(group)[0], batch_tokens, encoded, ending, usage):
+                    yield {index: text for index, text in sorted(texts.items()) if index not in done}
+
+
+def _plan(encoded: list[list[int]], balance: float) -> list[Group]:
+    """Groups whose rows' marks say where prompts end, all but their last token, which is the first to be decoded."""
+    marks = [[(len(tokens) - 2, index)] if len(tokens) > 1 else [] for index, tokens in enumerate(encoded)]
+    groups = trie.plan([np.array(tokens[:-1], dtype=np.int64) for tokens in encoded], marks, balance)
+    groups[0].rows += [_nothing(index) for index, mark in enumerate(marks) if not mark]
+    for group in groups:
+        if group.prefix is not None:
+            group.rows += [_nothing(index) for _, index in group.prefix.marks]
+    return groups
+
+
+def _nothing(index: int) -> Row:
+    """For a prompt that ends with its group's prefix: a row of one token, which the prompt does not see."""
+    return Row(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1, np.int64), [(-1, index)])
+
+
+def _answer_or_halve(model, rows, prefix, batch_tokens, encoded, ending, usage) -> Iterator[dict[int, str]]:
+    """One batch of answers; two smaller ones where a GPU's memory does not hold it."""
+    try:
+        texts = _answer(model, rows, prefix, batch_tokens, encoded, ending, usage)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        texts = None
+    if texts is not None:
+        yield texts
+        return
+    torch.cuda.empty_cache()
+    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        yield from _answer_or_halve(model, half, prefix, batch_tokens, encoded, ending, usage)
+
+
+def _answer(
+    model: Any, rows: list[Row], prefix: Prefix, batch_tokens: int, encoded: list[list[int]], ending: Ending, usage: Usage
+) -> dict[int, str]:
+    """{place of a prompt: text} for the prompts that end in the rows (longest row first)."""
+    kept = []
+    for part in Group(None, None, rows).batches(batch_tokens):
+        kept.append(packed.hidden(model, part, prefix, keep=True)[1].kept)
+        usage.computed += sum(map(len, part))
+    decoding = Decoding(
+        rows, prefix, kept, [(number, place) for number, row in enumerate(rows) for place, _ in row.marks], packed.causal(model).device
+    )
+    alive = [index for row in rows for _, index in row.marks]
+    usage.asked += sum(len(encoded[index]) for index in alive)
+    tokens = [encoded[index][-1] for index in alive]
+    depths = [len(encoded[index]) - 1 for index in alive]
+    written: dict[int, list[int]] = {index: [] for index in alive}
+    texts: dict[int, str] = {}
+    while len(texts) < len(written):
+        states = packed.states(model, np.array(tokens), decoding.at(depths), decoding)
+        usage.computed += len(alive)
+        tokens = _likeliest(model, states, alive)
+        for index, token in zip(alive, tokens):
+            if index not in texts:
+                usage.asked += 1
+                written[index].append(token)
+                text = ending.text(written[index])
+                if text is not None:
+                    texts[index] = text
+        depths = [depth + 1 for depth in depths]
+        going = [place for place, index in enumerate(alive) if index not in texts]
+        if going and len(going) <= DROP * len(alive):
+            decoding.keep(going)
+            alive, tokens, depths = ([values[place] for place in going] for values in (alive, tokens, depths))
+    return texts
+
+
+def _likeliest(model: Any, states: torch.Tensor, alive: list[int]) -> list[int]:
+    tokens: list[int] = []
+    for part in packed.logits(model, states):
+        values, best = part.max(-1)
+        if not torch.isfinite(values).all():
+            wrong = len(tokens) + int((~torch.isfinite(values)).nonzero()[0])
+            raise Failed(alive[wrong], "the model's output for it is not a number")
+        tokens += best.tolist()
+    return tokens
 
 
 def generate(
