@@ -4,7 +4,10 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from maple.errors import MapleError
 
 
 def in_order(function: Callable, items: Iterable, processes: int, setup: Callable | None = None, *values: Any) -> Iterator:
@@ -28,6 +31,10 @@ def in_order(function: Callable, items: Iterable, processes: int, setup: Callabl
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise MapleError(
+                "a process ended without a word", why="most likely the system killed it for memory", do="lower prepare.processes"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()

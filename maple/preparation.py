@@ -1,13 +1,14 @@
 """Building a training set: scan the rows, choose by seed instruction, tokenise once per base model, measure.
 
-    prepared/<training set>/<model>/{train,validation}.arrow    rows of all ranks and bit widths of that model
-    prepared/<training set>/statistics.json                     the record; examples.md is its page
-    prepared/<training set>/overlap.csv                         each pair of training row and evaluation item
+    prepared/<training set>/tokens/<model>/{train,validation}.arrow    rows of all ranks and bit widths of that model
+    prepared/<training set>/statistics.json    the record; examples.md is its page
+    prepared/<training set>/overlap.csv        each pair of training row and evaluation item
 
 Only hashes of all rows stand in memory; text goes through in batches, twice. Batches do not depend on the number of
 processes, and neither does a byte of the result.
 """
 
+import contextlib
 import csv
 import functools
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from maple import data_page, instructions, measures, overlap, parallel, record, scan, scripts, selection, sources, template, tokenising
+from maple.errors import MapleError
 from maple.instructions import Instruction
 from maple.params import Params, Prepare, TrainingSet
 from maple.progress import Progress
@@ -60,7 +62,8 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
     scans, original = scan_all(source, source.folder(root), training_set.languages, settings)
     chosen = selection.select(scans, original, settings, training_set)
     params.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=params.work) as index, record.folder(params.artifacts / "prepared" / name) as folder:
+    target = params.artifacts / "prepared" / name
+    with tempfile.TemporaryDirectory(dir=params.work) as index, record.folder(target) as folder, _disk(target):
         items = index_evaluation(params, training_set.languages, Path(index))
         totals, hits = tokenise_all(source, root, training_set, settings, models, chosen, Path(index), folder, f"prepare {name}")
         result = {
@@ -77,6 +80,15 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
         record.write_text(folder / "examples.md", data_page.page(result, totals.examples))
         record.write_json(folder / "statistics.json", result)
     return result
+
+
+@contextlib.contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = f"{error}; nothing half-written is kept"
+        raise MapleError(f"could not write {target}", why=why, do="free some space or fix the permissions, then run the command again") from error
 
 
 def scan_all(source: Source, folder: Path, codes: list[str], settings: Prepare) -> tuple[list[Scan], Scan | None]:

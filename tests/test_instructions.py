@@ -1,0 +1,132 @@
+"""Reading instruction rows: every trap of the upstream files, on rows in their exact shape."""
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from maple import files, instructions, sources
+from maple.errors import MapleError
+
+ALPACA = sources.datasets()["alpaca"]
+MULTIALPACA = sources.datasets()["multialpaca"]
+BACTRIAN = sources.datasets()["bactrian-x"]
+
+
+def read(source, folder: Path, *codes: str) -> list[instructions.Instruction]:
+    return list(instructions.read(source, folder, codes))
+
+
+def write_bactrian(folder: Path, code: str, rows: list, text: str | None = None) -> Path:
+    path = folder / "data" / f"{code}.json.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress((json.dumps(rows, ensure_ascii=False) if text is None else text).encode()))
+    return path
+
+
+def test_bactrian_is_a_gzipped_array_whose_ids_name_the_seed_in_every_language(tmp_path):
+    write_bactrian(tmp_path, "de", [{"instruction": "Nenne Farben.", "input": "", "id": "alpaca-107", "output": "Rot."}])
+    write_bactrian(tmp_path, "sw", [{"instruction": "Taja rangi.", "input": "", "id": "alpaca-107", "output": "Nyekundu."}])
+    german, swahili = read(BACTRIAN, tmp_path, "de", "sw")
+    assert german.id == swahili.id == "alpaca-107"
+    assert (german.language, swahili.language) == ("de", "sw")
+    assert swahili.source == "bactrian-x" and "machine-translated" in swahili.origin
+
+
+def test_an_empty_output_is_read_as_it_is(tmp_path):
+    write_bactrian(tmp_path, "de", [{"instruction": "Nenne Farben.", "input": "", "id": "alpaca-1", "output": ""}])
+    assert read(BACTRIAN, tmp_path, "de")[0].output == ""
+
+
+def test_alpaca_reads_neither_its_text_column_nor_more_than_it_needs(tmp_path):
+    rows = [{"instruction": "Add.", "input": "1, 2", "output": "3", "text": "prompt with the answer 3"}] * 2
+    path = tmp_path / "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet"
+    path.parent.mkdir()
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    first, second = read(ALPACA, tmp_path, "en")
+    assert (first.id, second.id) == ("alpaca-0", "alpaca-1")
+    assert "prompt with the answer" not in repr(first)
+
+
+@pytest.mark.parametrize("row", [{"input": None}, {"input": ""}, {}])
+def test_null_missing_and_empty_inputs_of_multialpaca_are_the_same(tmp_path, row):
+    (tmp_path / "ar.jsonl").write_text(json.dumps({"instruction": "سؤال", "output": "جواب"} | row) + "\n")
+    (only,) = read(MULTIALPACA, tmp_path, "ar")
+    assert only.input == "" and only.id == "multialpaca-ar-0"
+
+
+@pytest.mark.parametrize(
+    "row, field",
+    [
+        ({"instruction": 7, "output": "a", "id": "alpaca-1", "input": ""}, "field 'instruction' is 7"),
+        ({"instruction": "a", "id": "alpaca-1", "input": ""}, "field 'output' is missing"),
+        ({"instruction": "a", "output": "a", "input": ""}, "field 'id' is missing"),
+        ({"instruction": "a", "output": "a", "input": ["x"], "id": "alpaca-1"}, "field 'input' is"),
+        (["not", "an", "object"], "not an object"),
+    ],
+)
+def test_a_malformed_row_names_file_row_and_field(tmp_path, row, field):
+    good = {"instruction": "a", "output": "a", "input": "", "id": "alpaca-0"}
+    write_bactrian(tmp_path, "de", [good, row])
+    with pytest.raises(MapleError) as error:
+        read(BACTRIAN, tmp_path, "de")
+    assert "de.json.gz, row 1" in error.value.what and field in error.value.what
+
+
+def test_a_gzip_file_cut_short_names_the_row(tmp_path):
+    rows = [{"instruction": f"a {i}", "output": "b", "input": "", "id": f"alpaca-{i}"} for i in range(2000)]
+    path = write_bactrian(tmp_path, "de", rows)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(MapleError, match=r"de\.json\.gz, row \d+: the file is damaged or cut short"):
+        read(BACTRIAN, tmp_path, "de")
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
+@pytest.mark.parametrize("layout", [dict(), dict(indent=1), dict(separators=(",", ":"))])
+def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout):
+    monkeypatch.setattr(files, "_CHUNK", 64)
+    rows = [{"id": i, "text": '[{"]} ,' * (i % 50), "ж": {"a": [1, {}]}} for i in range(300)]
+    text = "\ufeff" * (name == "rows.json") + json.dumps(rows, ensure_ascii=False, **layout) + "\n"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert list(files.rows(tmp_path / name)) == rows
+    assert files.count(tmp_path / name) == 300
+
+
+@pytest.mark.parametrize("text, why", [("{}", "not a JSON array"), ('[{"a": 1} {"a": 2}]', "row 1"), ('[{"a": 1},', "row 1"), ("", "array")])
+def test_what_is_no_array_is_refused(tmp_path, text, why):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(MapleError, match=why):
+        list(files.rows(tmp_path / "rows.json"))
+
+
+def test_an_empty_array_has_no_rows(tmp_path):
+    (tmp_path / "rows.json").write_text("[ ]")
+    assert list(files.rows(tmp_path / "rows.json")) == []
+
+
+def test_a_language_that_was_not_downloaded_is_named(tmp_path):
+    with pytest.raises(MapleError, match="data/de.json.gz is missing"):
+        read(BACTRIAN, tmp_path, "de")
+
+
+def test_a_language_the_source_does_not_have_is_named(tmp_path):
+    with pytest.raises(MapleError, match="multialpaca has no language 'en'"):
+        read(MULTIALPACA, tmp_path, "en")
+
+
+def test_a_new_source_is_one_entry(tmp_path):
+    """docs/EXTENDING.md shows this entry: other column names, JSON lines, no ids, languages listed in place."""
+    entry = {
+        "label": "Aya", "hub_id": "org/aya", "revision": "0" * 40, "licence": "Apache-2.0", "gated": False, "origin": "human",
+        "files": {"train": "{code}.jsonl"}, "rows": {"train": 1}, "languages": ["sw", "yo"],
+        "columns": {"instruction": "inputs", "input": None, "output": "targets", "id": None},
+    }  # fmt: skip
+    (tmp_path / "sources.yaml").write_text(json.dumps({"models": {}, "datasets": {"aya": entry}}))
+    source = sources.load(tmp_path / "sources.yaml")["datasets"]["aya"]
+    (tmp_path / "yo.jsonl").write_text(json.dumps({"inputs": "Kí ni?", "targets": "Ó dára."}) + "\n")
+    (only,) = read(source, tmp_path, "yo")
+    assert dataclasses.astuple(only) == ("aya-yo-0", "yo", "Kí ni?", "", "Ó dára.", "aya", "human", 0)
