@@ -49,6 +49,7 @@ def draw(rows: list[Row]):
                 marker=marker,
                 markersize=8 if dataset == style.NO_TRAINING else 5,
                 elinewidth=0.9,
+                clip_on=False,  # a score of 0 stands on the axis
             )
         style.ticks(axis, codes)
         axis.set_title(style.label(model))
