@@ -23,6 +23,7 @@ import pyarrow.parquet
 
 from maple import languages, params, preparation, sources
 
+ROOT = Path(__file__).parents[1]
 # First and last letter of each script, for words of 2 to 8 letters.
 _LETTERS = {
     "Latn": "az", "Cyrl": "ая", "Arab": "ابي", "Deva": "कह", "Thai": "กฮ", "Taml": "கஹ", "Hang": "가힣", "Jpan": "ぁん", "Hans/Hant": "一龥",
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def run(folder: Path, rows: int, processes: int) -> str:
-    settings = params.load("smoke")
+    settings = params.parse(ROOT / "params.yaml")
     training_set = params.TrainingSet("bactrian-x", CODES, "all", None)
     settings = dataclasses.replace(
         settings,

@@ -74,7 +74,7 @@ def expected(language: str) -> tuple[int, ...]:
     """Indices into CODES of the scripts that a language is written in."""
     indices: list[int] = []
     for script in languages.table()[language].script.split("/"):
-        indices += [CODES.index(part) for part in _PARTS.get(script, (script,))]
+        indices += [CODES.index(part if part in CODES else "other") for part in _PARTS.get(script, (script,))]
     return tuple(sorted(set(indices)))
 
 

@@ -3,13 +3,15 @@
 import dataclasses
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import yaml
 
-from maple import files, instructions, sources
+from maple import files, instructions, shapes, sources
 from maple.errors import MapleError
 
 ALPACA = sources.datasets()["alpaca"]
@@ -119,14 +121,14 @@ def test_a_language_the_source_does_not_have_is_named(tmp_path):
 
 
 def test_a_new_source_is_one_entry(tmp_path):
-    """docs/EXTENDING.md shows this entry: other column names, JSON lines, no ids, languages listed in place."""
-    entry = {
-        "label": "Aya", "hub_id": "org/aya", "revision": "0" * 40, "licence": "Apache-2.0", "gated": False, "origin": "human",
-        "files": {"train": "{code}.jsonl"}, "rows": {"train": 1}, "languages": ["sw", "yo"],
-        "columns": {"instruction": "inputs", "input": None, "output": "targets", "id": None},
-    }  # fmt: skip
-    (tmp_path / "sources.yaml").write_text(json.dumps({"models": {}, "datasets": {"aya": entry}}))
-    source = sources.load(tmp_path / "sources.yaml")["datasets"]["aya"]
+    """The entry that docs/EXTENDING.md shows: other column names, JSON lines, no ids, languages listed in place."""
+    page = (Path(__file__).parents[1] / "docs/EXTENDING.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    (aya,) = (block for block in blocks if "aya" in block)
+    (llama,) = (block for block in blocks if "llama-2-13b" in block)
+    (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"models": llama, "datasets": aya}))
+    found = sources.load(tmp_path / "sources.yaml")
+    assert shapes.Shape(**found["models"]["llama-2-13b"].shape).parameters == 13_015_864_320
     (tmp_path / "yo.jsonl").write_text(json.dumps({"inputs": "Kí ni?", "targets": "Ó dára."}) + "\n")
-    (only,) = read(source, tmp_path, "yo")
+    (only,) = read(found["datasets"]["aya"], tmp_path, "yo")
     assert dataclasses.astuple(only) == ("aya-yo-0", "yo", "Kí ni?", "", "Ó dára.", "aya", "human", 0)
