@@ -46,7 +46,7 @@ def main(examples: int = 900) -> None:
 
 
 def run(stage: str) -> tuple[float, float, float]:
-    """Seconds on the clock, seconds of processor and peak memory in GB of one stage; its output goes nowhere, its errors to the screen."""
+    """Wall seconds, processor seconds and peak memory in GB of one stage; only its errors reach the screen."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     child = os.posix_spawn(

@@ -1,6 +1,6 @@
 """Draw Figures 1 to 4, each as SVG and PNG with its numbers as CSV and its words as text.
 
-    python -m stages.figures --profile smoke
+python -m stages.figures --profile smoke
 """
 
 from maple import collected, figures, published, stage, tables

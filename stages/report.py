@@ -1,6 +1,6 @@
 """Write the report, one HTML page of everything, and print what a reader wants first.
 
-    python -m stages.report --profile smoke
+python -m stages.report --profile smoke
 """
 
 from maple import record, report, stage

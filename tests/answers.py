@@ -27,9 +27,16 @@ def write(folder: Path, names: list[str], per_group: int = 2) -> None:
                 said = SPOKEN.get(code, SPOKEN["en"])
                 rows = []
                 for place in range(per_group):
-                    row = {"id": f"{task}-{place:05}", "prompt": f"{said}? " * 40, "reference": said, "scores": {"accuracy": 1.0}}
+                    row = {
+                        "id": f"{task}-{place:05}",
+                        "prompt": f"{said}? " * 40,
+                        "reference": said,
+                        "scores": {"accuracy": 1.0},
+                    }
                     if task in ("xnli", "xcopa", "belebele"):
-                        options = [{"text": f"{said} {i}", "logprob": -1.5 - i, "tokens": 3, "bytes": 20} for i in range(3)]
+                        options = [
+                            {"text": f"{said} {i}", "logprob": -1.5 - i, "tokens": 3, "bytes": 20} for i in range(3)
+                        ]
                         row |= {"options": options, "prediction": 0, "reference": 0}
                     else:
                         row |= {"output": f"{said} {HOSTILE}", "prediction": said}

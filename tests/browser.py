@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+FLAGS = """--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking
+--disable-component-update --disable-sync"""
 PROBE = """
 <script>
 const started = performance.timing.navigationStart;
@@ -40,9 +41,22 @@ window.addEventListener("load", () => {
 
 def browse(page: str, folder: Path, size: str, record: str) -> dict:
     """What the probe saw in headless Chromium; the time includes reading the page, not starting the browser."""
-    probed = page.replace("<style>", "<script>window.failures = []; window.onerror = (text) => window.failures.push(text);</script><style>", 1)
-    (folder / "probed.html").write_text(probed.replace("</body>", PROBE.replace("RECORD", record) + "</body>"), encoding="utf-8")
-    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / size}", f"--window-size={size}", "--dump-dom", (folder / "probed.html").as_uri()]
+    probed = page.replace(
+        "<style>",
+        "<script>window.failures = []; window.onerror = (text) => window.failures.push(text);</script><style>",
+        1,
+    )
+    (folder / "probed.html").write_text(
+        probed.replace("</body>", PROBE.replace("RECORD", record) + "</body>"), encoding="utf-8"
+    )
+    command = [
+        CHROMIUM,
+        *FLAGS.split(),
+        f"--user-data-dir={folder / size}",
+        f"--window-size={size}",
+        "--dump-dom",
+        (folder / "probed.html").as_uri(),
+    ]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     found = re.search(r"(?:&lt;|<){2}(.*)(?:&gt;|>){2}", said, re.DOTALL)
     return json.loads(html.unescape(found[1]))

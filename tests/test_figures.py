@@ -6,6 +6,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 import synthetic
+
 from maple import collected, figures, languages, published, tables
 from maple.figures import choice, figure1, figure2, figure3, figure4, style
 from maple.tables import AVERAGE, TASKS
@@ -45,7 +46,9 @@ def rows(path):
 
 def test_every_figure_has_numbers_words_and_two_pictures(written):
     names = {"figure1", "figure2", "figure2-published", "figure3", "figure4"}
-    assert {path.name for path in written.iterdir()} == {f"{n}.{e}" for n in names for e in ("csv", "svg", "png", "txt")}
+    assert {path.name for path in written.iterdir()} == {
+        f"{n}.{e}" for n in names for e in ("csv", "svg", "png", "txt")
+    }
 
 
 def test_equal_numbers_give_equal_bytes(results, written, tmp_path):

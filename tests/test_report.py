@@ -111,7 +111,9 @@ def test_equal_inputs_give_equal_pages(workplace, page):
 def test_what_a_model_wrote_cannot_become_part_of_the_page(page):
     assert "<script>document.title" not in page and "<b>x</b>" not in page
     given = payload(page)["examples"]["answers"]["llama-2-7b-4bit"]
-    assert any(answer and isinstance(answer[0], str) and "</script>" in answer[0] for answer in given), "yet it is shown as written"
+    assert any(answer and isinstance(answer[0], str) and "</script>" in answer[0] for answer in given), (
+        "yet it is shown as written"
+    )
 
 
 def test_every_cell_of_the_tables_opens_the_records_behind_it(page):
@@ -137,8 +139,10 @@ def test_the_missing_cell_is_named_and_counted(page):
 def test_every_section_of_the_navigation_is_there(page):
     for section in ("runs", "tables", "claims", "figures", "grid", "languages", "data", "deviations"):
         assert f'id="{section}"' in page
-    assert page.count("<svg role=\"img\"") == 5
-    assert all(f"<th scope=\"row\">{languages.table()[code].name}</th>" in page for code in synthetic.task_languages("belebele"))
+    assert page.count('<svg role="img"') == 5
+    assert all(
+        f'<th scope="row">{languages.table()[code].name}</th>' in page for code in synthetic.task_languages("belebele")
+    )
 
 
 def test_a_training_sets_page_is_shown_with_its_tables_and_without_its_html(page):
@@ -149,7 +153,11 @@ def test_a_training_sets_page_is_shown_with_its_tables_and_without_its_html(page
 def test_tick_labels_keep_their_digits(page, workplace):
     drawing = (workplace.regenerated / "figures" / "figure1.svg").read_text(encoding="utf-8")
     labels = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
-    assert labels and labels == re.findall(r"<text[^>]*>([^<]*)</text>", page[page.index('aria-labelledby="figure1-title') :])[: len(labels)]
+    assert (
+        labels
+        and labels
+        == re.findall(r"<text[^>]*>([^<]*)</text>", page[page.index('aria-labelledby="figure1-title') :])[: len(labels)]
+    )
 
 
 def test_the_terminal_summary_shows_table_1_and_the_next_commands(workplace):
@@ -197,7 +205,8 @@ def test_hardware_is_the_gpu_where_there_is_one():
     assert runs.hardware({"processor": "x", "cores": 8}) == "x, 8 cores"
 
 
-# -- In a browser --------------------------------------------------------------------------------------------------------
+# -- In a browser -----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 @pytest.mark.parametrize("size", ["1280,900", "500,844"])

@@ -24,7 +24,7 @@ def pictures(results: Results, published: figure2.Published) -> list[Picture]:
 
 
 def write_all(pictures: list[Picture], folder: Path, label: str | None) -> list[str]:
-    """Write every picture into `folder`, whole or not at all, with the label on each; returns the names of the figures."""
+    """Write every picture into `folder`, whole or not at all, with the label on each; returns their names."""
     with record.folder(folder) as part:
         for picture in pictures:
             text = f"{label}. {picture.text}" if label else picture.text

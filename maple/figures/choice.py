@@ -1,4 +1,4 @@
-"""Which configurations a figure shows: those that stand in Table 1 (`tables.best`), with each model's base beside them."""
+"""Which configurations a figure shows: those that stand in Table 1 (`tables.best`), and each model's base."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def shown(results: Results, task: str) -> list[Shown]:
 
 
 def best_of_model(results: Results, model: str, task: str) -> Shown | None:
-    """The model's best row of Table 1: by average, or by `task` where every cell of the table has its own configuration."""
+    """The model's best row of Table 1: by average, or by `task` where each cell has its own configuration."""
     by = task if results.params.tables.best == "cell" else AVERAGE
     best: tuple[float, Shown] | None = None
     for _, dataset in (row for row in rows(results) if row[0] == model):

@@ -19,7 +19,7 @@ def picture(results: Results) -> Picture:
 
 
 def numbers(results: Results) -> list[Row]:
-    """One row per configuration, then per model and training set the mean over all of its cells, with rank and bits `all`.
+    """One row per configuration, then per model and training set the mean over all its cells, rank and bits `all`.
 
     Replicate seeds of a configuration are averaged. A configuration that lacks a task is left out: a mean of fewer
     tasks is another number. `cells` says how many are behind a row.
@@ -36,7 +36,9 @@ def numbers(results: Results) -> list[Row]:
     return single + whole
 
 
-def _row(results: Results, model: str, dataset: str, bits: int | str, rank: int | str, cells: int, score: Quantity) -> Row:
+def _row(
+    results: Results, model: str, dataset: str, bits: int | str, rank: int | str, cells: int, score: Quantity
+) -> Row:
     where = {"model": model, "dataset": dataset, "bits": bits, "rank": rank, "cells": cells}
     return where | choice.ends(results, score)
 
@@ -89,12 +91,14 @@ def draw(rows: list[Row]):
 
 def words(rows: list[Row]) -> str:
     means_of = [
-        f"{style.label(row['model'])} on {style.label(row['dataset'])} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['cells']} cells)"
+        f"{style.label(row['model'])} on {style.label(row['dataset'])} {row['value']:.3f} "
+        f"({row['low']:.3f} to {row['high']:.3f}, {row['cells']} cells)"
         for row in rows
         if row["bits"] == ALL
     ]
     return (
-        f"Average score over {', '.join(map(style.label, TASKS))} against LoRA rank, one panel per model and bit width, "
-        "one series per training set, with 95 % intervals. The tasks mix accuracy, F1 and ROUGE-L, so the average is an "
-        f"index and has no chance level. Mean over all ranks and bit widths: {'; '.join(means_of) or 'no configuration has every task'}."
+        f"Average score over {', '.join(map(style.label, TASKS))} against LoRA rank, one panel per model and bit "
+        "width, one series per training set, with 95 % intervals. The tasks mix accuracy, F1 and ROUGE-L, so the "
+        "average is an index and has no chance level. Mean over all ranks and bit widths: "
+        f"{'; '.join(means_of) or 'no configuration has every task'}."
     )

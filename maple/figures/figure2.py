@@ -71,7 +71,9 @@ def published_numbers(published: Published) -> list[Row]:
 
 def _baselines(published: Published, tasks: Sequence[str]) -> list[Row]:
     return [
-        _row(label, "published", key, task, _number(published, key, task)) for key, label in BASELINES.items() for task in tasks
+        _row(label, "published", key, task, _number(published, key, task))
+        for key, label in BASELINES.items()
+        for task in tasks
     ]
 
 
@@ -100,17 +102,35 @@ def draw(rows: list[Row]):
             if row["value"] is None:
                 axis.text(x, 0.01, "NA", rotation=90, ha="center", va="bottom", fontsize=7)
                 continue
-            axis.bar(x, row["value"], width, color=colour, hatch=hatch, edgecolor="white" if place == 0 else "black", linewidth=0.6)
+            axis.bar(
+                x,
+                row["value"],
+                width,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white" if place == 0 else "black",
+                linewidth=0.6,
+            )
             if row["low"] is not None:
                 axis.errorbar([x], [row["value"]], style.errors([row]), color="black", elinewidth=1, capsize=2)
-            axis.text(x, (row["high"] or row["value"]) + 0.012, f"{row['value']:.2f}", rotation=90, ha="center", va="bottom", fontsize=6.5)
+            axis.text(
+                x,
+                (row["high"] or row["value"]) + 0.012,
+                f"{row['value']:.2f}",
+                rotation=90,
+                ha="center",
+                va="bottom",
+                fontsize=6.5,
+            )
     for place, task in enumerate(tasks):
         if CHANCE.get(task):
             style.chance(axis, CHANCE[task], place - 0.46, place + 0.46, label="chance" if place == 0 else None)
     style.ticks(axis, [style.label(task) for task in tasks])
     axis.set_ylim(0, 1.1)
     axis.set_ylabel("score")
-    style.bar_legend(figure, [(system, *LOOKS[place % len(LOOKS)]) for place, system in enumerate(systems)], chance=True)
+    style.bar_legend(
+        figure, [(system, *LOOKS[place % len(LOOKS)]) for place, system in enumerate(systems)], chance=True
+    )
     return figure
 
 
@@ -120,7 +140,8 @@ def words(rows: list[Row]) -> str:
     for system in systems:
         mine = [row for row in rows if row["system"] == system]
         values = ", ".join(
-            f"{style.label(row['task'])} {'NA' if row['value'] is None else format(row['value'], '.2f')}" for row in mine
+            f"{style.label(row['task'])} {'NA' if row['value'] is None else format(row['value'], '.2f')}"
+            for row in mine
         )
         sentences.append(f"{system} ({mine[0]['origin']}): {values}.")
     return (

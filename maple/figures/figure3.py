@@ -62,7 +62,8 @@ def draw(rows: list[Row]):
 
 def words(rows: list[Row]) -> str:
     values = [
-        f"{style.label(row['model'])}, {style.label(row['dataset'])}, group {row['group']} ({len(row['languages'].split())} languages): "
+        f"{style.label(row['model'])}, {style.label(row['dataset'])}, "
+        f"group {row['group']} ({len(row['languages'].split())} languages): "
         f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         for row in rows
     ]

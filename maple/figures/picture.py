@@ -28,5 +28,7 @@ class Picture:
         last = {"note": note} if note else {}
         table = csv.DictWriter(text, [*(self.rows[0] if self.rows else []), *last], lineterminator="\n")
         table.writeheader()
-        table.writerows({key: "" if value is None else value for key, value in (row | last).items()} for row in self.rows)
+        table.writerows(
+            {key: "" if value is None else value for key, value in (row | last).items()} for row in self.rows
+        )
         return text.getvalue()

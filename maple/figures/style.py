@@ -106,12 +106,17 @@ def chance(axis, level: float, left: float, right: float, label: str | None = No
 
 def legend(figure: Figure, series: list[tuple[str, str, str, str]]) -> None:
     """One row above the panels; `series` is label, colour, hatch, marker."""
-    handles = [Line2D([], [], color=colour, marker=marker, linestyle="none", label=name) for name, colour, _, marker in series]
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="none", label=name) for name, colour, _, marker in series
+    ]
     _legend(figure, handles)
 
 
 def bar_legend(figure: Figure, series: list[tuple[str, str, str]], chance: bool) -> None:
-    handles = [Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=name) for name, colour, hatch in series]
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=name)
+        for name, colour, hatch in series
+    ]
     if chance:
         handles.append(Line2D([], [], color=VERMILION, linestyle="--", linewidth=1.2, label="chance"))
     _legend(figure, handles)
@@ -119,7 +124,14 @@ def bar_legend(figure: Figure, series: list[tuple[str, str, str]], chance: bool)
 
 def _legend(figure: Figure, handles: list) -> None:
     if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.5, handletextpad=0.5, columnspacing=1.1)
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=len(handles),
+            handlelength=1.5,
+            handletextpad=0.5,
+            columnspacing=1.1,
+        )
 
 
 def save(draw: Callable[[], Figure], path: Path, title: str, text: str, label: str | None) -> None:
@@ -130,14 +142,27 @@ def save(draw: Callable[[], Figure], path: Path, title: str, text: str, label: s
             _mark(figure, label)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=RESOLUTION, metadata={"Software": None, "Title": title, "Description": text})
+        figure.savefig(
+            png, format="png", dpi=RESOLUTION, metadata={"Software": None, "Title": title, "Description": text}
+        )
     record.write_text(path.with_suffix(".svg"), described(svg.getvalue(), path.name, title, text))
     record.write_bytes(path.with_suffix(".png"), png.getvalue())
 
 
 def _mark(figure: Figure, label: str) -> None:
     """The label below, and its first word (SMOKE) across the drawing."""
-    figure.text(0.5, 0.5, label.split(":")[0], fontsize=80, color=GREY, alpha=0.18, ha="center", va="center", rotation=20, zorder=10)
+    figure.text(
+        0.5,
+        0.5,
+        label.split(":")[0],
+        fontsize=80,
+        color=GREY,
+        alpha=0.18,
+        ha="center",
+        va="center",
+        rotation=20,
+        zorder=10,
+    )
     figure.supxlabel(label, fontsize=7, color=VERMILION, x=0.99, ha="right")
 
 

@@ -28,7 +28,11 @@ def page(params: Params) -> str:
     verdicts, claims = results.verdicts(params.regenerated / "compare"), results.claims(params.regenerated / "compare")
     tables = results.paper_tables(params.regenerated / "tables", verdicts)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"duration": runs.duration, "markdown": _markdown}
     return environment.get_template("template.html").render(
@@ -47,7 +51,9 @@ def page(params: Params) -> str:
         data=data.training_sets(params),
         sources=data.sources(params),
         deviations=DEVIATIONS.read_text(encoding="utf-8") if DEVIATIONS.is_file() else "",
-        payload=_embedded({"cells": [cell for table in tables for cell in table["details"]]} | records.compact(found, params)),
+        payload=_embedded(
+            {"cells": [cell for table in tables for cell in table["details"]]} | records.compact(found, params)
+        ),
     )
 
 
@@ -58,7 +64,7 @@ def _embedded(value: Any) -> markupsafe.Markup:
 
 
 def _markdown(text: str) -> markupsafe.Markup:
-    """Our own Markdown, headings two levels down so that they fit below a section's, without raw HTML and links to files."""
+    """Our own Markdown without raw HTML and links; headings go two levels down, to stand below a section's."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
     for token in tokens:

@@ -1,8 +1,9 @@
-"""What the models were trained and scored on: the page of each training set, sources with their commits and licences."""
+"""What the models were trained and scored on: pages of training sets, sources with commits and licences."""
 
 from typing import Any
 
-from maple import record, sources as pinned
+from maple import record
+from maple import sources as pinned
 from maple.params import Params
 
 
@@ -21,5 +22,8 @@ def sources(params: Params) -> list[dict[str, Any]]:
         for key, source in entries.items():
             if fetched is None or key in fetched[kind]:
                 commit = fetched[kind][key]["commit"] if fetched else source.revision
-                rows.append({"label": source.label, "kind": kind.rstrip("s"), "commit": commit, "gated": source.gated} | source.card())
+                rows.append(
+                    {"label": source.label, "kind": kind.rstrip("s"), "commit": commit, "gated": source.gated}
+                    | source.card()
+                )
     return rows

@@ -17,7 +17,7 @@ HEAD, TAIL, ANSWER = 240, 420, 240
 
 
 def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> dict[str, Any]:
-    """`items`: [task, language, id, prompt, options, reference]; `answers` by name: one entry per item, 0 where it has none.
+    """`items`: [task, language, id, prompt, options, reference]; `answers` by name: one per item, 0 where it has none.
 
     An answer is [text, score, what was read from it] for generated text, the last 0 if it is the text itself, and
     [place of the chosen option, score, log-likelihoods] for options.
@@ -36,9 +36,19 @@ def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> di
                 if key not in places:
                     places[key] = len(items)
                     options = [option["text"] for option in row["options"]] if row.get("options") else 0
-                    items.append([*key, shortened(row["prompt"], HEAD, TAIL), options, shortened(text_of(row["reference"], options), ANSWER, TAIL)])
+                    items.append(
+                        [
+                            *key,
+                            shortened(row["prompt"], HEAD, TAIL),
+                            options,
+                            shortened(text_of(row["reference"], options), ANSWER, TAIL),
+                        ]
+                    )
                 answers[name][places[key]] = _answer(row)
-    return {"items": items, "answers": {name: [found.get(i, 0) for i in range(len(items))] for name, found in answers.items() if found}}
+    return {
+        "items": items,
+        "answers": {name: [found.get(i, 0) for i in range(len(items))] for name, found in answers.items() if found},
+    }
 
 
 def _answer(row: dict[str, Any]) -> list:
@@ -48,7 +58,11 @@ def _answer(row: dict[str, Any]) -> list:
         logprobs = [round(option["logprob"], 1) for option in row["options"]]
         return [row["prediction"], score, logprobs]
     output, prediction = row["output"], text_of(row["prediction"])
-    return [shortened(output, ANSWER, 0), score, 0 if prediction.strip() == output.strip() else shortened(prediction, ANSWER, 0)]
+    return [
+        shortened(output, ANSWER, 0),
+        score,
+        0 if prediction.strip() == output.strip() else shortened(prediction, ANSWER, 0),
+    ]
 
 
 def text_of(value: Any, options: list[str] | int = 0) -> str:

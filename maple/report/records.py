@@ -1,4 +1,4 @@
-"""Everything a cell opens, as compact JSON: values that many records share are written once and referred to by number."""
+"""Everything a cell opens, as compact JSON: values that many records share are written once, referred to by number."""
 
 import json
 from typing import Any
@@ -15,11 +15,20 @@ def compact(found: Collected, params: Params) -> dict[str, Any]:
     shared = Shared()
     layout = _layout(found)
     scores = _scores(found, layout, shared)
-    records = {name: _record(name, found.records[name], shared) | {"scores": scores[name]} for name in found.asked if name in found.records}
+    records = {
+        name: _record(name, found.records[name], shared) | {"scores": scores[name]}
+        for name in found.asked
+        if name in found.records
+    }
     return {
         "records": records,
-        "layout": [{"task": task, "metric": metric, "chance": chance, "languages": codes} for task, metric, chance, codes in layout],
-        "examples": examples.compact(params.artifacts / "scores", list(records), [(task, code) for task, _, _, codes in layout for code in codes]),
+        "layout": [
+            {"task": task, "metric": metric, "chance": chance, "languages": codes}
+            for task, metric, chance, codes in layout
+        ],
+        "examples": examples.compact(
+            params.artifacts / "scores", list(records), [(task, code) for task, _, _, codes in layout for code in codes]
+        ),
         "shared": shared.values,
     }
 
@@ -103,7 +112,7 @@ def _layout(found: Collected) -> list[tuple[str, str, float | None, list[str]]]:
 
 
 def _scores(found: Collected, layout: list[tuple], shared: Shared) -> dict[str, list[list]]:
-    """Per name, per entry of the layout, per language: [value, low, high, n, signature] with numbers times 10,000; 0 if missing."""
+    """Per name, entry of the layout and language: [value, low, high, n, signature], scores times 10,000; or 0."""
     primary = found.primary()
     table: dict[str, list[list]] = {}
     for name in found.records:
@@ -113,7 +122,9 @@ def _scores(found: Collected, layout: list[tuple], shared: Shared) -> dict[str, 
             for code in codes:
                 score = primary.get((name, task, code))
                 ends = (score.value, score.low, score.high) if score else ()
-                line.append([*(round(end * 10000) for end in ends), score.n, shared.place(score.signature)] if score else 0)
+                line.append(
+                    [*(round(end * 10000) for end in ends), score.n, shared.place(score.signature)] if score else 0
+                )
             table[name].append(line)
     return table
 

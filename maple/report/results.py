@@ -66,7 +66,12 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
         for column, ours in zip(layout.columns, texts[len(layout.labels) :], strict=False):
             verdict = judged.get((layout.name, key, column.key), {})
             cell = {"ours": ours, "published": verdict.get("published", ""), "verdict": verdict.get("verdict", "")}
-            cell |= {"sign": _sign(cell["verdict"]), "kind": _kind(cell["verdict"]), "at_chance": verdict.get("at_chance", False), "quoted": key in baselines}
+            cell |= {
+                "sign": _sign(cell["verdict"]),
+                "kind": _kind(cell["verdict"]),
+                "at_chance": verdict.get("at_chance", False),
+                "quoted": key in baselines,
+            }
             if ours:
                 cell["id"] = first + len(details)
                 details.append(_detail(layout, key, column, ours, verdict, behind.get(key, {}).get(column.key, {})))
@@ -92,7 +97,9 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
     }
 
 
-def _detail(layout: published.Layout, key: str, column: published.Column, ours: str, verdict: dict, behind: dict) -> dict:
+def _detail(
+    layout: published.Layout, key: str, column: published.Column, ours: str, verdict: dict, behind: dict
+) -> dict:
     """Only what is known, so that the page carries no empty fields."""
     cell = {"table": layout.name, "row": key, "column": column.header, "ours": ours}
     cell |= {k: verdict.get(k) for k in ("published", "verdict", "difference", "tolerance", "where", "note")}
@@ -118,7 +125,10 @@ def figures(folder: Path) -> list[dict]:
     for path in sorted(folder.glob("*.svg"), key=lambda path: path.stem):
         title, text = path.with_suffix(".txt").read_text(encoding="utf-8").strip().split("\n\n", 1)
         rows = rows_of(path.with_suffix(".csv"))
-        numbers = {"header": list(rows[0]) if rows else [], "rows": [[_short(value) for value in row.values()] for row in rows]}
+        numbers = {
+            "header": list(rows[0]) if rows else [],
+            "rows": [[_short(value) for value in row.values()] for row in rows],
+        }
         found.append({"name": path.stem, "title": title, "text": text, "svg": _inline(path), "numbers": numbers})
     return found
 
@@ -136,17 +146,23 @@ def _short(value: str) -> str:
     return re.sub(r"^(-?\d+\.\d{4})\d+$", r"\1", value)
 
 
-# -- Grid, languages, analyses -------------------------------------------------------------------------------------------
+# -- Grid, languages, analyses ---------------------------------------------------------------------------------------
 
 
 def grid(path: Path) -> dict:
     """One row per cell, base and the experiment; one column per task and the average."""
     found: dict[str, dict] = {}
     for row in rows_of(path):
-        line = found.setdefault(row["name"], {key: row[key] for key in ("name", "kind", "model", "dataset", "rank", "bits", "seed")} | {"scores": {}})
+        line = found.setdefault(
+            row["name"],
+            {key: row[key] for key in ("name", "kind", "model", "dataset", "rank", "bits", "seed")} | {"scores": {}},
+        )
         line["scores"][row["column"]] = row
     columns = list(dict.fromkeys(column for line in found.values() for column in line["scores"]))
-    return {"columns": columns, "rows": [line | {"scores": [_score(line["scores"].get(c)) for c in columns]} for line in found.values()]}
+    return {
+        "columns": columns,
+        "rows": [line | {"scores": [_score(line["scores"].get(c)) for c in columns]} for line in found.values()],
+    }
 
 
 def _score(row: dict[str, str] | None) -> dict[str, Any]:
@@ -183,12 +199,27 @@ def _language_table(task: str, metric: str, rows: list[dict[str, str]]) -> dict:
         line["scores"][row["column"]] = _score(row)
     # A column is named model and training set; models stand once above theirs.
     header = [{"name": column.split(" ", 1)[-1], "configuration": configurations[column]} for column in columns]
-    models = [(model, len(list(group))) for model, group in itertools.groupby(column.split(" ")[0] for column in columns)]
-    ordered = [line | {"scores": [line["scores"].get(column, _score(None)) for column in columns]} for line in lines.values()]
+    models = [
+        (model, len(list(group))) for model, group in itertools.groupby(column.split(" ")[0] for column in columns)
+    ]
+    ordered = [
+        line | {"scores": [line["scores"].get(column, _score(None)) for column in columns]} for line in lines.values()
+    ]
     chance = next((row["chance"] for row in rows if row["chance"]), None)
-    return {"task": task, "metric": metric, "chance": chance and f"{float(chance):.3f}", "models": models, "header": header, "rows": ordered}
+    return {
+        "task": task,
+        "metric": metric,
+        "chance": chance and f"{float(chance):.3f}",
+        "models": models,
+        "header": header,
+        "rows": ordered,
+    }
 
 
 def analyses(folder: Path) -> list[dict]:
     """What the tables stage worked out beyond the paper, as its Markdown."""
-    return [{"name": path.stem, "text": path.read_text(encoding="utf-8")} for path in sorted(folder.glob("*.md"))] if folder.is_dir() else []
+    return (
+        [{"name": path.stem, "text": path.read_text(encoding="utf-8")} for path in sorted(folder.glob("*.md"))]
+        if folder.is_dir()
+        else []
+    )

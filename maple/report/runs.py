@@ -8,10 +8,12 @@ VERBS = ("train", "evaluate")
 
 
 def summary(found: Collected) -> dict[str, Any]:
-    """Totals per verb, and one row per record; `versions` counts are those of the libraries that differ between records."""
+    """Totals per verb, one row per record, versions of the libraries."""
     rows = [_row(name, found.records[name]) for name in found.asked if name in found.records]
     hardware = sorted({row["hardware"] for row in rows if row["hardware"]})
-    started = sorted(bill["started"] for entry in found.records.values() for bill in entry["bills"].values() if "started" in bill)
+    started = sorted(
+        bill["started"] for entry in found.records.values() for bill in entry["bills"].values() if "started" in bill
+    )
     return {
         "asked": len(found.asked),
         "present": len(found.records),
@@ -37,7 +39,9 @@ def _row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "train": bills.get("train", {}).get("seconds"),
         "evaluate": bills.get("evaluate", {}).get("seconds"),
-        "peak_gb": max((bill[key] for bill in bills.values() for key in ("peak_gb", "peak_gpu_gb") if key in bill), default=None),
+        "peak_gb": max(
+            (bill[key] for bill in bills.values() for key in ("peak_gb", "peak_gpu_gb") if key in bill), default=None
+        ),
         "hardware": next((hardware(bill["hardware"]) for bill in bills.values() if "hardware" in bill), ""),
         "percent": adapter.get("trainable_percent"),
         "before": loss.get("before"),

@@ -185,7 +185,7 @@ dialog.addEventListener("click", (event) => {
 dialog.addEventListener("close", () => {
   if (location.hash.startsWith("#record=")) history.replaceState(null, "", location.pathname);
 });
-window.addEventListener("beforeprint", () => document.querySelectorAll("#languages details, #claims details").forEach((element) => (element.open = true)));
+window.addEventListener("beforeprint", () => document.querySelectorAll("#languages details").forEach((element) => (element.open = true)));
 const openRecord = () => location.hash.startsWith("#record=") && showRecord(decodeURIComponent(location.hash.slice(8)));
 window.addEventListener("hashchange", openRecord);
 openRecord();

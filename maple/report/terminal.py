@@ -18,7 +18,11 @@ def text(params: Params, page: Path) -> str:
     lines += ["Table 1, ours / the paper's", *_columns(_rows(table)), ""]
     lines += [f"cells   {compare.sentence(found)}"]
     lines += [f"claims  {', '.join(f'{said.count(verdict)} {verdict}' for verdict in dict.fromkeys(said))}", ""]
-    lines += [f"tables, figures, comparison  {params.regenerated}", f"report                       {page} (open it in a browser)", ""]
+    lines += [
+        f"tables, figures, comparison  {params.regenerated}",
+        f"report                       {page} (open it in a browser)",
+        "",
+    ]
     lines += ["next", *(f"  {command:<44} {what}" for command, what in _next(params))]
     return "\n".join(lines)
 
@@ -29,7 +33,9 @@ def _rows(table: dict) -> list[list[str]]:
     baselines = {row.printed for row in published.layout("table1").rows if row.baseline}
     for row in table["rows"]:
         if tuple(row["labels"]) not in baselines:
-            cells = [f"{cell['ours']}/{cell['published']}" if cell["published"] else cell["ours"] for cell in row["cells"]]
+            cells = [
+                f"{cell['ours']}/{cell['published']}" if cell["published"] else cell["ours"] for cell in row["cells"]
+            ]
             rows.append([f"{row['model']} {row['labels'][1]}", *cells])
     return rows
 
