@@ -16,7 +16,7 @@ from maple.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """`input` and `output` may be empty; `row` counts from 0 within the language; `origin` is that of the source."""
+    """`input` and `output` may be empty; `row` counts from 0 within the language; `origin` says who wrote the text."""
 
     id: str
     language: str
@@ -81,6 +81,6 @@ def _instruction(source: Source, code: str, path: Path, number: int, row: dict[s
         input=text("input", optional=True),
         output=text("output", optional=False),
         source=source.key,
-        origin=source.origin,
+        origin=source.origin_in(code),
         row=number,
     )

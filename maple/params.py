@@ -306,6 +306,11 @@ def _check_names(params: Params, path: Path) -> None:
         if training_set.source not in sources.training():
             raise _unknown(path, f"datasets.{name}.source", "training source", training_set.source, sources.training())
         known_codes = sources.training()[training_set.source].codes
+        count, share = training_set.translations_per_instruction, training_set.english_share
+        if isinstance(count, int) and count < 1:
+            raise _wrong(path, f"datasets.{name}.translations_per_instruction", count, "all, one, or a number from 1")
+        if share is not None and not 0 <= share <= 1:
+            raise _wrong(path, f"datasets.{name}.english_share", share, "null or a share from 0 to 1")
         for code in training_set.languages:
             if code not in known_codes:
                 raise _unknown(path, f"datasets.{name}.languages", f"{training_set.source} language", code, known_codes)

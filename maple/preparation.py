@@ -75,7 +75,7 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
                 "prepare": {k: v for k, v in vars(settings).items() if k != "processes"},
                 "training_set": vars(training_set),
             },
-        } | statistics(scans, chosen, totals, hits, items)
+        } | statistics(source, scans, chosen, totals, hits, items)
         _write_overlap(folder / "overlap.csv", hits)
         record.write_text(folder / "examples.md", data_page.page(result, totals.examples))
         record.write_json(folder / "statistics.json", result)
@@ -112,6 +112,7 @@ def index_evaluation(params: Params, codes: list[str], folder: Path) -> dict[str
     from maple import tasks
 
     counts: dict[str, dict[str, int]] = {}
+    bar = Progress(len(codes), "evaluation items", "languages")
     for code in codes:
         items = []
         for name, options in params.evaluation.tasks.items():
@@ -125,6 +126,7 @@ def index_evaluation(params: Params, codes: list[str], folder: Path) -> dict[str
                     counts[code][name] += 1
         if items:
             overlap.build(items, code, params.prepare.overlap_ngram, folder)
+        bar.advance(1, f"{code}: {len(items):,} items")
     return counts
 
 
@@ -235,7 +237,7 @@ def _write_overlap(path: Path, hits: list[tuple[str, ...]]) -> None:
         writer.writerows(hits)
 
 
-def statistics(scans: list[Scan], chosen: Selection, totals: measures.Totals, hits, items) -> dict[str, Any]:
+def statistics(source: Source, scans: list[Scan], chosen: Selection, totals: measures.Totals, hits, items) -> dict[str, Any]:
     """The counts of the record."""
     found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for language, task, item, _, training_id, _ in hits:
@@ -246,6 +248,7 @@ def statistics(scans: list[Scan], chosen: Selection, totals: measures.Totals, hi
     for one in scans:
         code = one.language
         languages[code] = {
+            "origin": source.origin_in(code),
             "read": len(one),
             **{part: int((chosen.parts[code] == number).sum()) for part, number in PARTS.items()},
             "found": chosen.found[code],

@@ -39,6 +39,7 @@ class Source:
     bytes: dict[str, int] = field(default_factory=dict)
     commit_starts: str | None = None
     original: str | None = None
+    origin_of_original: str | None = None
     columns: dict[str, str | None] | None = None
     languages: list[str] | None = None
     shape: dict[str, int] | None = None
@@ -57,6 +58,10 @@ class Source:
     def card(self) -> dict[str, str]:
         """What a model card or a table of licences says about it."""
         return {name: getattr(self, name) for name in ("hub_id", "revision", "licence", "origin", "page")}
+
+    def origin_in(self, code: str) -> str:
+        """Who wrote the text in a language."""
+        return self.origin_of_original if self.origin_of_original and code == self.original else self.origin
 
     @property
     def codes(self) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ class Hub:
         self.drop: dict[str, int] = {}
         self.shorten: dict[str, int] = {}
         self.commits: dict[str, str] = {}
+        # Checksums that the listing states in place of the true ones.
+        self.lfs: dict[str, str] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.url = ""
 
@@ -31,11 +33,13 @@ class Hub:
 
     def listing(self, kind: str, name: str) -> list[dict]:
         folder = self.root / kind / name
-        return [
-            {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        ]
+        listed = []
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            listed.append({"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size})
+            if path.suffix == ".safetensors":
+                digest = self.lfs.get(path.name) or hashlib.sha256(path.read_bytes()).hexdigest()
+                listed[-1]["lfs"] = {"sha256": digest, "size": path.stat().st_size, "pointerSize": 135}
+        return listed
 
 
 @contextmanager

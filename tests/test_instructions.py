@@ -87,6 +87,23 @@ def test_a_gzip_file_cut_short_names_the_row(tmp_path):
         read(BACTRIAN, tmp_path, "de")
 
 
+def test_a_parquet_file_cut_short_is_named(tmp_path):
+    path = tmp_path / "data/train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pa.parquet.write_table(pa.Table.from_pylist([{"instruction": "a", "input": "", "output": "b"}]), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    for use in (lambda: read(ALPACA, tmp_path, "en"), lambda: files.count(path)):
+        with pytest.raises(MapleError, match="train-00000-of-00001.parquet is not a readable parquet file"):
+            use()
+
+
+def test_the_origin_of_the_original_language_is_its_own(tmp_path):
+    for code in ("en", "de"):
+        write_bactrian(tmp_path, code, [{"instruction": "a", "input": "", "id": "alpaca-1", "output": "b"}])
+    english, german = read(BACTRIAN, tmp_path, "en", "de")
+    assert "machine-translated" in german.origin and "machine-translated" not in english.origin
+
+
 @pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
 @pytest.mark.parametrize("layout", [dict(), dict(indent=1), dict(separators=(",", ":"))])
 def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout):

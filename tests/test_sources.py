@@ -138,6 +138,15 @@ def test_a_file_that_breaks_off_is_resumed_not_fetched_again(upstream):
     assert (upstream / "artifacts/tiny/sources/models/big/model.safetensors").stat().st_size == 24_000_000
 
 
+def test_the_checksum_that_the_hub_states_is_checked(upstream):
+    change_entry(upstream, files={"train": "data/*.safetensors"})
+    (upstream / "hub/datasets/org/tiny/data/a.safetensors").write_bytes(b"weights")
+    with stand_in.serve(upstream / "hub") as hub:
+        hub.lfs["a.safetensors"] = "0" * 64
+        result = fetch(upstream, hub.url)
+    assert "Tiny: data/a.safetensors is not the expected file" in result.stderr, result.stderr
+
+
 def test_no_network_and_an_empty_cache_is_one_clear_error(upstream):
     result = fetch(upstream, "http://127.0.0.1:9")
     assert result.returncode == 1
