@@ -142,6 +142,7 @@ def save(draw: Callable[[], Figure], path: Path, title: str, text: str, label: s
             _mark(figure, label)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # the second drawing keeps the places found for the first
         figure.savefig(
             png, format="png", dpi=RESOLUTION, metadata={"Software": None, "Title": title, "Description": text}
         )

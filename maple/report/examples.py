@@ -79,8 +79,8 @@ def text_of(value: Any, options: list[str] | int = 0) -> str:
 def shortened(text: str, head: int, tail: int) -> str:
     """The start and the end of a text that is longer than both.
 
-    >>> shortened("abcdefghij", 3, 2)
-    'abc […] ij'
+    >>> shortened("abcdefghijklmno", 3, 2)
+    'abc […] no'
     """
     if len(text) <= head + tail + 5:
         return text
