@@ -42,6 +42,8 @@ SETTINGS = [
     for micro in ((1, 2) if batching == "packing" else (4, 8, 16))
 ]
 PACK = 1024
+# Ours, by recipe.path: `stock` is packing, attention by row and the chunked head on PEFT's own modules.
+OURS = {"fused": "ours", "fused_bfloat16": "ours, low rank in bfloat16", "stock": "ours, packing alone"}
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all systems")
-    parser.add_argument("--systems", nargs="+", default=["ours", "trl", "trainer"], choices=["ours", "trl", "trainer"])
+    parser.add_argument("--systems", nargs="+", default=["fused", "stock", "trl", "trainer"], choices=[*OURS, "trl", "trainer"])
     parser.add_argument("--trl-setting", help="skip the search, e.g. padding,True,8")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--json", help="also write the results to this file")
@@ -196,14 +198,14 @@ class Run:
         return sum(self.answer_tokens[1:]) / passed, sum(self.tokens[1:]) / passed
 
 
-def ours(world: World, bits: int, rank: int) -> Run:
+def ours(world: World, bits: int, rank: int, path: str) -> Run:
     from maple import training
 
     model = world.load(bits, rank)
     stamps = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as state, peak(world.device) as memory:
         outcome = training.finetune(
-            model, world.rows, world.recipe, 42, {}, Path(state) / "state.pt", lambda row: stamps.append(now(world.device))
+            model, world.rows, dataclasses.replace(world.recipe, path=path), 42, {}, Path(state) / "state.pt", lambda row: stamps.append(now(world.device))
         )
     column = lambda name: [row[name] for row in outcome.curve]  # noqa: E731
     return Run(differences(stamps), column("loss"), column("answer_tokens"), column("tokens"), memory[0])
@@ -335,10 +337,15 @@ def compare(world: World, bits: int, rank: int) -> list[dict]:
         setting = best_setting(world, bits, rank)
     for _ in range(arguments.rounds):
         for name, done in runs.items():
-            done.append(trl(world, bits, rank, *setting) if name == "trl" else {"ours": ours, "trainer": trainer}[name](world, bits, rank))
-    label = {"ours": "ours", "trl": f"TRL {setting}", "trainer": "Trainer, padding, micro 8"}
+            if name == "trl":
+                done.append(trl(world, bits, rank, *setting))
+            elif name == "trainer":
+                done.append(trainer(world, bits, rank))
+            else:
+                done.append(ours(world, bits, rank, name))
+    label = OURS | {"trl": f"TRL {setting}", "trainer": "Trainer, padding, micro 8"}
     rates = {name: [statistics.median(rate) for rate in zip(*(run.rates for run in done))] for name, done in runs.items()}
-    reference = rates.get("trl") or rates["ours"]
+    reference = rates.get("trl") or next(iter(rates.values()))
     print(f"\n{arguments.shape}, {bits} bits, rank {rank}, {arguments.device}, dropout {arguments.dropout:g}; matrix product peak {peak_flops(world) / 1e9:,.0f} GFLOP/s")
     print(f"{'':42}answer tok/s   tokens/s  ratio  % of peak  peak GB  loss of the first steps")
     table = []

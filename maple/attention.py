@@ -111,11 +111,11 @@ class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, layout):
         ctx.layout = layout
-        return x[layout.index]
+        return x.index_select(0, layout.index)
 
     @staticmethod
     def backward(ctx, g):
-        return g[ctx.layout.inverse], None
+        return g.index_select(0, ctx.layout.inverse), None
 
 
 class _Unpad(torch.autograd.Function):
@@ -124,11 +124,11 @@ class _Unpad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, layout):
         ctx.layout = layout
-        return x[layout.inverse]
+        return x.index_select(0, layout.inverse)
 
     @staticmethod
     def backward(ctx, g):
-        return g[ctx.layout.index].index_fill_(0, ctx.layout.padding, 0), None
+        return g.index_select(0, ctx.layout.index).index_fill_(0, ctx.layout.padding, 0), None
 
 
 def for_transformers(module, query, key, value, attention_mask, layout: Layout, sliding_window: int | None = None, **_):

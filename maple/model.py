@@ -60,7 +60,11 @@ def lora_alpha(recipe: Recipe, rank: int) -> int:
 
 
 def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):
-    """The model with fresh LoRA matrices on the recipe's target modules: A random, B zero, so it starts as its base."""
+    """The model with fresh LoRA matrices on the recipe's target modules: A random, B zero, so it starts as its base.
+
+    In training mode, the base's layers too: a loaded model is in evaluation mode, where the first pass without
+    gradients would make bitsandbytes repack its 4-bit weights on a CPU.
+    """
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(
@@ -74,7 +78,7 @@ def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):
             bias="none",
             task_type="CAUSAL_LM",
         ),
-    )
+    ).train()
 
 
 def attach_adapter(model: PreTrainedModel, folder: Path):

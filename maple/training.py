@@ -45,7 +45,7 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
     )
     layout = attention.Layout.of(packed.lengths, model.device)
     if path != "stock":
-        wide = torch.float32 if path == "fused" else causal.dtype
+        wide = torch.promote_types(torch.float32, causal.dtype) if path == "fused" else causal.dtype
         hidden = fused.hidden_states(causal, ids, positions, layout, wide)
     else:
         # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
