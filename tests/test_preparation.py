@@ -83,6 +83,9 @@ def tokeniser(folder: Path, llama: bool = False) -> Path:
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["content"].startswith("<0x")]
     (folder / "tokenizer.json").write_text(json.dumps(content))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    if llama:
+        # As in the files of Llama 2 and Mistral: transformers then builds the tokeniser from the vocabulary anew.
+        config |= {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "legacy": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     return folder
@@ -202,6 +205,21 @@ def test_rotation_gives_every_language_the_same_number():
     taken = selection.pick(np.ones((300, 7), dtype=bool), [30] * 7, most=2)
     assert taken.sum(axis=0).tolist() == [30] * 7 and taken.sum(axis=1).max() == 2
     assert taken.sum(axis=1)[:105].tolist() == [2] * 105
+
+
+@pytest.mark.parametrize(
+    "right, wrong, key",
+    [
+        ("translations_per_instruction: all", "translations_per_instruction: 0", "translations_per_instruction"),
+        ("english_share: null", "english_share: 1.5", "english_share"),
+        ("source: multialpaca", "source: multialpacca", "did you mean 'multialpaca'"),
+    ],
+)
+def test_a_training_set_that_cannot_be_is_refused(tmp_path, right, wrong, key):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    with pytest.raises(MapleError, match=key):
+        params.parse(tmp_path / "params.yaml")
 
 
 # -- Drops -------------------------------------------------------------------------------------------------------------

@@ -269,6 +269,12 @@ def test_a_full_disk_leaves_no_record_and_no_half_file(folder, monkeypatch):
     assert not [p for p in Path("artifacts").rglob("*") if p.is_file()]
 
 
+def test_large_files_are_links_to_the_cache_not_copies(folder, monkeypatch):
+    monkeypatch.setattr(download, "LINK_ABOVE", 0)
+    folder(["en"])
+    assert Path("artifacts/tiny/sources/datasets/tiny/data/en.json.gz").samefile("hub/datasets/org/tiny/data/en.json.gz")
+
+
 class Terminal:
     def __init__(self, is_terminal: bool):
         self.text, self.isatty, self.flush = "", lambda: is_terminal, lambda: None
