@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from maple import languages, params, preparation, sources
+from maple import languages, params, preparation, record, sources
 
 ROOT = Path(__file__).parents[1]
 # First and last letter of each script, for words of 2 to 8 letters.
@@ -62,6 +62,7 @@ def run(folder: Path, rows: int, processes: int) -> str:
     os.chdir(folder)
     root = settings.artifacts / "sources"
     _write_rows(sources.datasets()["bactrian-x"].folder(root), rows)
+    record.write_json(root / "record.json", {"datasets": {"bactrian-x": {"commit": "synthetic"}}})
     _write_evaluation(sources.datasets()["xquad"].folder(root))
     _write_tokeniser(sources.models()["mistral-7b"].folder(root))
     with _Peak() as peak:

@@ -11,10 +11,11 @@ def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> st
     smoke = "**SMOKE**: sample rows made by this project; the figures say nothing about the real data.\n\n" * (found["profile"] == "smoke")
     source, rows, ids = found["source"], found["rows"], found["ids"]
     settings = found["settings"]["training_set"]
+    pin = source["revision"] if source["commit"] == "smoke" else source["commit"]
     lines = [
         f"# Training set {found['dataset']}",
         "",
-        f"{smoke}From {source['label']} ({source['hub_id']} at `{source['revision'][:12]}`, {source['licence']}). "
+        f"{smoke}From {source['label']} ({source['hub_id']} at `{pin[:12]}`, {source['licence']}). "
         f"Origin of the text: {source['origin']}.",
         "",
         f"{rows['read']:,} rows read, {rows['train']:,} for training ({ids['train']:,} seed instructions), "

@@ -57,6 +57,7 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
     training_set, settings = params.datasets[name], params.prepare
     source = sources.datasets()[training_set.source]
     root = params.artifacts / "sources"
+    fetched = record.read_json(root / "record.json")
     models = {model: tokenising.load(sources.models()[model].folder(root)) for model in params.models}
 
     scans, original = scan_all(source, source.folder(root), training_set.languages, settings)
@@ -70,7 +71,7 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
             "schema": SCHEMA,
             "profile": params.profile,
             "dataset": name,
-            "source": source.card() | {"label": source.label},
+            "source": source.card() | {"label": source.label, "commit": fetched["datasets"][source.key]["commit"]},
             "settings": {
                 "prepare": {k: v for k, v in vars(settings).items() if k != "processes"},
                 "training_set": vars(training_set),

@@ -108,6 +108,7 @@ def inputs(tmp_path_factory) -> Path:
         path = sources.datasets()["xquad"].folder(root) / f"xquad.{code}/validation-00000-of-00001.parquet"
         path.parent.mkdir(parents=True)
         pa.parquet.write_table(pa.Table.from_pylist(items), path)
+    record.write_json(root / "record.json", {"datasets": {"bactrian-x": {"commit": "f" * 40}}})
     tokeniser(root / "models/llama-2-7b", llama=True)
     tokeniser(root / "models/mistral-7b")
     return folder
@@ -388,6 +389,7 @@ def test_the_page_shows_three_rows_of_each_language_as_the_model_gets_them(prepa
             assert backend.decode(row["input_ids"][row["answer_start"] :], skip_special_tokens=False) in page
             assert f"`{row['id']}`" in page
     assert page.count("Prompt:\n") == 12
+    assert "MBZUAI/Bactrian-X at `ffffffffffff`" in page
 
 
 def test_a_full_disk_leaves_nothing_half_written(prepare, monkeypatch):
