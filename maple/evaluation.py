@@ -17,6 +17,8 @@ from maple.progress import Progress
 from maple.questions import Question, Sheet, questions, sheet
 
 CONFIDENCE = 0.95
+# What turns examples into answers: stored answers of an earlier version of these are not used.
+ENGINE = ("questions", "scoring", "generation", "decoding", "packed", "trie", "model")
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def answers(
         "evaluated_bits": subject.evaluated_bits,
         "identity": subject.identity,
         "versions": {name: versions[name] for name in scores.LIBRARIES},
+        "engine": record.fingerprint([record.sha256(Path(__file__).with_name(f"{name}.py")) for name in ENGINE]),
     }
     store = Store(work / f"{asked.name}.jsonl", settings)
     bar.advance(len(store.rows), asked.name)

@@ -82,9 +82,9 @@ def pair(tokeniser: Any, context: str, continuation: str) -> tuple[list[int], li
         return ([first], answer) if answer[:1] != [first] else (answer[:1], answer[1:])
     stripped = context.rstrip()
     whole = encode(tokeniser, context + continuation)
-    # A prompt of nothing but white space leaves what the tokeniser puts before a text.
     start = len(encode(tokeniser, stripped))
-    return whole[:start], whole[start:]
+    # A prompt of nothing but white space leaves what the tokeniser puts before a text, if anything.
+    return whole[:start] or [first_token(tokeniser)], whole[start:]
 
 
 def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[list[Sequenced]]:
@@ -94,7 +94,7 @@ def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[l
         options = []
         for continuation in continuations:
             before, answer = pair(tokeniser, context, continuation)
-            if not before or not answer:
+            if not answer:
                 raise Failed(index, f"the answer {continuation!r} has no tokens of its own after the prompt")
             if len(answer) > limit:
                 raise Failed(index, f"an answer has {len(answer)} tokens, the model's context {limit}")
@@ -135,7 +135,11 @@ def score(
             missing[owner[place]] -= 1
             touched.add(owner[place])
         finished = sorted(index for index in touched if not missing[index] and index not in done)
-        yield {index: [_total(index, options[i], found[i]) for i in range(first[index], first[index + 1])] for index in finished}
+        scores = {index: [_total(options[i], found[i]) for i in range(first[index], first[index + 1])] for index in finished}
+        wrong = [index for index in finished if not all(math.isfinite(option.logprob) for option in scores[index])]
+        if wrong:
+            raise Failed(_culprit(model, tokeniser, requests, wrong), "its log-likelihood is not a number")
+        yield scores
 
 
 def _passes(model: Any, plan: list[Group], batch_tokens: int, wanted: Callable) -> Iterator[tuple[int, list, torch.Tensor]]:
@@ -185,12 +189,19 @@ def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[flo
     return found
 
 
-def _total(index: int, option: Sequenced, found: dict[int, tuple[float, bool]]) -> OptionScore:
+def _total(option: Sequenced, found: dict[int, tuple[float, bool]]) -> OptionScore:
     logprobs, greedy = zip(*(found[depth] for depth in sorted(found)))
-    logprob = math.fsum(logprobs)
-    if not math.isfinite(logprob):
-        raise Failed(index, f"a log-likelihood of it is {logprob}")
-    return OptionScore(logprob, option.answer, option.bytes, all(greedy))
+    return OptionScore(math.fsum(logprobs), option.answer, option.bytes, all(greedy))
+
+
+def _culprit(model: Any, tokeniser: Any, requests: Sequence[Request], wrong: list[int]) -> int:
+    """Which of some requests with scores that are not numbers has one alone: it spoils those computed beside it."""
+    for index in wrong if len(requests) > 1 else []:
+        try:
+            list(score(model, tokeniser, [requests[index]], 1))
+        except Failed:
+            return index
+    return wrong[0]
 
 
 def loglikelihoods(model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int) -> list[list[OptionScore]]:

@@ -11,8 +11,10 @@ from maple import params
 from maple.errors import MapleError
 
 
-def run(doc: str, main: Callable, **options: str) -> None:
-    """Parse `--profile` and one option per keyword (its value is the help text), load the parameters, call main.
+def run(doc: str, main: Callable, **options: str | dict) -> None:
+    """Parse `--profile` and one option per keyword, load the parameters, call main.
+
+    A keyword's value is the help text of a required option, or the arguments of argparse's `add_argument`.
 
     A MapleError is printed in three lines and ends the process with its code; anything else is a defect: its
     traceback goes to the log and its last line, with the log's path, to the screen.
@@ -20,11 +22,11 @@ def run(doc: str, main: Callable, **options: str) -> None:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smoke", help="which parameter file (default: smoke)")
     for name, text in options.items():
-        parser.add_argument(f"--{name}", required=True, help=text)
+        parser.add_argument(f"--{name}", **(text if isinstance(text, dict) else {"required": True, "help": text}))
     arguments = parser.parse_args()
     try:
         settings = params.load(arguments.profile)
-        log = _log_to(settings, [str(getattr(arguments, name)) for name in options])
+        log = _log_to(settings, [getattr(arguments, name) for name, text in options.items() if isinstance(text, str)])
     except MapleError as error:
         sys.exit(_show(error))
     try:

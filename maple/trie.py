@@ -127,6 +127,9 @@ def _tree(sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, A
         for mark in marks[index]:
             next(node for node in reversed(path) if node.start <= mark[0]).marks.append(mark)
         before = tokens
+    if len(root.children) == 1:
+        # All share their first tokens, or there is only one.
+        root = root.children[0]
     for node in reversed(list(_walk(root))):
         node.size = len(node) + sum(child.size for child in node.children)
     return root
