@@ -1,8 +1,8 @@
 """Log-likelihoods of answers after a prompt, equal to lm-evaluation-harness's to 1e-3 in fp32.
 
-As the harness does it: prompt and answer are tokenised together and cut where the prompt alone would end, spaces at
-the end of the prompt belong to the answer, an empty prompt stands for the beginning-of-text token, and what
-exceeds the model's context is cut off from the left.
+As the harness does it: the answer's tokens are those of prompt and answer together after as many as the prompt has
+alone, spaces at the end of the prompt belong to the answer, an empty prompt stands for the beginning-of-text
+token, and what exceeds the model's context is cut off from the left.
 """
 
 import math
@@ -80,11 +80,12 @@ def pair(tokeniser: Any, context: str, continuation: str) -> tuple[list[int], li
         answer = tokeniser.encode(continuation, add_special_tokens=False)
         first = first_token(tokeniser)
         return ([first], answer) if answer[:1] != [first] else (answer[:1], answer[1:])
-    stripped = context.rstrip()
-    whole = encode(tokeniser, context + continuation)
-    start = len(encode(tokeniser, stripped))
+    before = encode(tokeniser, context.rstrip())
+    # The prompt keeps the tokens that it has alone, as in the harness, also where its last letters and the answer's
+    # first would merge into one token.
+    answer = encode(tokeniser, context + continuation)[len(before) :]
     # A prompt of nothing but white space leaves what the tokeniser puts before a text, if anything.
-    return whole[:start] or [first_token(tokeniser)], whole[start:]
+    return before or [first_token(tokeniser)], answer
 
 
 def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[list[Sequenced]]:

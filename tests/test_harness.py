@@ -1,0 +1,117 @@
+"""Side by side with lm-evaluation-harness: its own tasks and prompts on the same files, offline.
+
+Per-option log-likelihoods within 1e-3 in fp32, accuracies exactly, generated strings to the letter.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed (requirements/test.txt has it)")
+
+import torch
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+import toy
+import upstream
+from maple import generation, params, scoring
+from maple.evaluation import Subject, evaluate
+
+HARNESS = Path(lm_eval.__file__).parent / "tasks"
+ROWS = 12
+TOKENISERS = {"bytes": toy.tokeniser(), "metaspace": toy.tokeniser("metaspace"), "no first token": toy.tokeniser(bos=False)}
+# The harness's task file -> ours: task, language, split, upstream's file.
+TASKS = {
+    "xnli/xnli_en": ("xnli", "en", "validation", "xnli/en/validation-00000-of-00001.parquet"),
+    "xnli/xnli_ar": ("xnli", "ar", "validation", "xnli/ar/validation-00000-of-00001.parquet"),
+    "xnli/xnli_th": ("xnli", "th", "validation", "xnli/th/validation-00000-of-00001.parquet"),
+    "xcopa/default_et": ("xcopa", "et", "test", "xcopa/et/test-00000-of-00001.parquet"),
+    "xcopa/default_th": ("xcopa", "th", "test", "xcopa/th/test-00000-of-00001.parquet"),
+    "xcopa/default_zh": ("xcopa", "zh", "test", "xcopa/zh/test-00000-of-00001.parquet"),
+    "belebele/belebele_eng_Latn": ("belebele", "en", "test", "belebele/data/eng_Latn.jsonl"),
+}
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    return upstream.write(tmp_path_factory.mktemp("sources") / "datasets", rows=ROWS)
+
+
+def harness(model, tokeniser, batch_size: int = 5) -> HFLM:
+    return HFLM(pretrained=model, tokenizer=tokeniser, batch_size=batch_size, softmax_dtype="float32")
+
+
+def local_task(folder: Path, name: str, split: str, data: Path) -> str:
+    """The harness's task on a local file instead of the Hub's."""
+    path = folder / f"{Path(name).name}.yaml"
+    kind = "parquet" if data.suffix == ".parquet" else "json"
+    changes = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": {split: str(data)}}}
+    splits = {"training_split": None, "validation_split": None, "test_split": None, f"{split}_split": split, "fewshot_split": None}
+    path.write_text(yaml.safe_dump({"include": str(HARNESS / f"{name}.yaml"), "task": f"local_{path.stem}"} | changes | splits))
+    return str(path)
+
+
+@pytest.mark.parametrize("tokeniser", TOKENISERS)
+@pytest.mark.parametrize("name", TASKS)
+def test_its_own_tasks_give_the_same_log_likelihoods_and_accuracy(name, tokeniser, datasets, tmp_path):
+    task, language, split, data = TASKS[name]
+    model, tokeniser = toy.model("mistral", context=1024), TOKENISERS[tokeniser]
+    results = lm_eval.simple_evaluate(
+        harness(model, tokeniser),
+        tasks=[local_task(tmp_path, name, split, datasets / data)],
+        task_manager=TaskManager(include_defaults=False),
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+    (samples,), (metrics,) = results["samples"].values(), results["results"].values()
+    theirs = [[float(answer[0]) for answer in sample["filtered_resps"]] for sample in sorted(samples, key=lambda s: s["doc_id"])]
+
+    evaluated = params.parse(Path(__file__).parents[1] / "params.yaml").evaluation
+    options = dataclasses.replace(evaluated.tasks[task], languages=[language], split=split, limit=None, prompt_set="harness")
+    evaluated = dataclasses.replace(evaluated, tasks={task: options})
+    found = evaluate(
+        Subject("toy", "base", "toy", 16, 16), lambda: (model, tokeniser), evaluated, datasets.parent, tmp_path / "work", tmp_path / "out", "smoke"
+    )
+    from maple import record
+
+    ours = [[o["logprob"] for o in row["options"]] for row in record.read_jsonl_gz(tmp_path / "out" / "examples" / f"{task}-{language}.jsonl.gz")]
+    assert len(ours) == len(theirs) == ROWS
+    assert max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)) < 1e-3
+    assert found["scores"][0]["value"] == metrics["acc,none"]
+
+
+REQUESTS = [
+    ("The answer is  ", "the river"),
+    ("The r", "iver runs through"),
+    ("", " the river runs"),
+    ("", "<s>the river"),
+    ("<s>The river", " runs"),
+    ("Long text. " * 60, " the river"),
+    ("النهر", " يجري"),
+    ("नदी घा", "टी में"),
+    ("问题：", "河流"),
+]
+
+
+@pytest.mark.parametrize("tokeniser", TOKENISERS)
+def test_boundaries_first_tokens_and_truncation_are_the_harness_s(tokeniser):
+    model, tokeniser = toy.model("mistral", window=40, context=64), TOKENISERS[tokeniser]
+    instances = [Instance("loglikelihood", {}, request, 0) for request in REQUESTS]
+    theirs = harness(model, tokeniser, batch_size=1).loglikelihood(instances, disable_tqdm=True)
+    ours = scoring.loglikelihoods(model, tokeniser, [(context, [answer]) for context, answer in REQUESTS], 100)
+    for (score,), (logprob, greedy) in zip(ours, theirs, strict=True):
+        assert abs(score.logprob - logprob) < 1e-3 and score.greedy == greedy
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_generated_strings_are_the_harness_s(batch_size):
+    model, tokeniser = toy.model(context=512), TOKENISERS["bytes"]
+    prompts = [f"Passage: The river {'runs ' * (i % 3)}through the valley.\nQ: {i}?\nA:" for i in range(8)]
+    instances = [Instance("generate_until", {}, (prompt, {"until": ["\n", "e"], "max_gen_toks": 24}), 0) for prompt in prompts]
+    with torch.inference_mode():
+        theirs = harness(model, tokeniser, batch_size).generate_until(instances, disable_tqdm=True)
+    assert generation.generate(model, tokeniser, prompts, 24, ["\n", "e"], 200) == theirs
