@@ -21,7 +21,8 @@ check: setup ## what this machine lacks for PROFILE (default smoke), before anyt
 plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all
 	python -m stages.plan --profile $(PROFILE)
 
-reproduce: check ## every stage of PROFILE, from download to report
+reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not)
+	@python -m stages.confirm --profile $(PROFILE)
 	dvc repro $(PIPELINE)
 
 test: ## the tests, with what they need

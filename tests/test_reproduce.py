@@ -76,7 +76,7 @@ def test_two_runs_from_scratch_give_the_same_tables_figures_and_adapters(twice):
 @pytest.mark.parametrize("cell", CELLS)
 def test_finetuning_lowers_the_held_out_loss_of_every_cell(finished, cell):
     found = json.loads((finished / "artifacts/smoke/adapters" / cell / "record.json").read_text())
-    assert found["heldout_loss"]["after"] < 0.9 * found["heldout_loss"]["before"]
+    assert found["heldout_loss"]["after"] < 0.95 * found["heldout_loss"]["before"]
 
 
 def test_every_cell_is_scored_on_every_task_and_language(finished):
