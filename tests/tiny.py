@@ -30,13 +30,13 @@ def save_model(folder: Path, kind: str = "llama", dtype=torch.bfloat16) -> Path:
     return folder
 
 
-def save_rows(path: Path, count: int = 24, seed: int = 0) -> Path:
-    """Rows of 6 to 40 tokens whose answer is the prompt's last token over and over: easy to learn."""
+def save_rows(path: Path, count: int = 24, seed: int = 0, longest: int = 40) -> Path:
+    """Rows of 6 to `longest` tokens whose answer is the prompt's last token over and over: easy to learn."""
     rng = random.Random(seed)
     rows = {"input_ids": [], "answer_start": [], "language": [], "id": []}
     for i in range(count):
-        prompt = [rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(4, 20))]
-        rows["input_ids"].append(prompt + [prompt[-1]] * rng.randrange(2, 20))
+        prompt = [rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(4, longest // 2))]
+        rows["input_ids"].append(prompt + [prompt[-1]] * rng.randrange(2, longest // 2))
         rows["answer_start"].append(len(prompt))
         rows["language"].append("en")
         rows["id"].append(f"toy-{i}")

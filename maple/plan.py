@@ -1,0 +1,128 @@
+"""What a profile's grid will cost, cell by cell, from parameters, shapes and whatever is already known on disk."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+from maple import estimate, sources
+from maple.cell import Cell
+from maple.estimate import Device, Memory, Rows
+from maple.params import Params, Recipe
+from maple.shapes import Shape
+
+# The smoke profile's models before they are written (maple/smoke/models.py; a test keeps the two equal).
+SMOKE_SHAPES = {
+    "llama-2-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=4, head_dim=16, intermediate=192, vocabulary=2048),
+    "mistral-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=192, vocabulary=2048),
+}
+# Planned with when this machine's GPU is not in benchmarks/devices.csv.
+REFERENCE_DEVICE = "A100-80GB"
+# Starting Python, reading the base, measuring the held-out loss twice.
+START_SECONDS = {"smoke": 10, "hub": 180}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cell's plan. `speed_from` says where the speed comes from: this grid, measured, or assumed."""
+
+    cell: Cell
+    done: bool
+    trainable_percent: float
+    steps: int
+    tokens: float
+    tokens_assumed: bool
+    memory: Memory
+    hours: float
+    speed_from: str
+    adapter_bytes: float
+
+
+def lines(params: Params, device: Device) -> list[Line]:
+    return [line(params, cell, params.recipe, cell.name, device) for cell in params.cells]
+
+
+def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device) -> Line:
+    shape = shape_of(params, cell.base.model)
+    rows = rows_of(params, cell.dataset, cell.base.model)
+    bits, rank = cell.base.bits, cell.rank
+    on_gpu = params.sources == "hub"
+    memory = estimate.memory(shape, bits, rank, recipe, rows, on_gpu)
+    speed, origin = speed_in_this_grid(params, cell), "this grid"
+    if speed is None:
+        model = cell.base.model if on_gpu else "smoke"
+        speed, measured = estimate.tokens_per_second(device, model, shape, bits, rank, recipe, rows)
+        origin = "measured" if measured else "assumed"
+    tokens = estimate.tokens(rows, recipe)
+    return Line(
+        cell=cell,
+        done=(params.artifacts / "adapters" / name / "record.json").exists(),
+        trainable_percent=shape.trainable_percent(rank, recipe.lora.targets),
+        steps=estimate.steps(rows.rows, recipe),
+        tokens=tokens,
+        tokens_assumed=rows.assumed,
+        memory=memory,
+        hours=(tokens / speed + START_SECONDS[params.sources]) / 3600,
+        speed_from=origin,
+        adapter_bytes=memory.adapter,
+    )
+
+
+def shape_of(params: Params, model: str) -> Shape:
+    """From the model's config.json once it is here, else from sources.yaml."""
+    source = sources.models()[model]
+    path = source.folder(params.artifacts / "sources") / "config.json"
+    if path.exists():
+        return Shape.of_config(json.loads(path.read_text()))
+    return SMOKE_SHAPES[model] if params.sources == "smoke" else Shape(**source.shape)
+
+
+@cache
+def _statistics(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def rows_of(params: Params, dataset: str, model: str) -> Rows:
+    """The prepared set's own counts once it is prepared, else the parameters' rows and an assumed mean length."""
+    found = _statistics(params.artifacts / "prepared" / dataset / "statistics.json")
+    languages = found["languages"].values() if found else []
+    counts = [language["models"][model] for language in languages if model in language["models"]]
+    if counts:
+        total, answers, rows = (sum(count[key] for count in counts) for key in ("tokens", "answer_tokens", "rows"))
+        return Rows(found["rows"]["train"], total / rows, answers / total, assumed=False)
+    mean = estimate.ASSUMED_FILL * params.prepare.max_length
+    return Rows(params.prepare.rows, mean, estimate.ASSUMED_ANSWER_SHARE, assumed=True)
+
+
+def speed_in_this_grid(params: Params, cell: Cell) -> float | None:
+    """Median tokens per second of this profile's finished cells on the same base at the same rank."""
+    pattern = f"{cell.base.name}.*.r{cell.rank}.s*/bill.json"
+    bills = sorted((params.artifacts / "adapters").glob(pattern))
+    speeds = [json.loads(path.read_text())["tokens_per_second"] for path in bills]
+    return median(speeds) if speeds else None
+
+
+def device_of(params: Params) -> tuple[Device, bool]:
+    """What the plan is for, and whether it is this machine's own."""
+    known = {device.name: device for device in estimate.devices()}
+    if params.sources == "smoke":
+        return known["CPU"], True
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+        for device in known.values():
+            if names and all(word in names[0] for word in device.name.replace("-", " ").replace("GB", "").split()):
+                return device, True
+    return known[REFERENCE_DEVICE], False
+
+
+def smallest_device(params: Params, peak_bytes: float) -> str:
+    """The device with the least memory in which a peak fits; a GPU's needs room for CUDA's context too."""
+    on_gpu = params.sources == "hub"
+    for device in estimate.devices():
+        if (device.name != "CPU") == on_gpu and peak_bytes / 1e9 + on_gpu * estimate.GPU_CONTEXT_GB <= device.memory_gb:
+            return device.name
+    return "none listed"

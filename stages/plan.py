@@ -1,0 +1,95 @@
+"""What a profile will cost before it starts: steps, tokens, memory, hours, disk, money; what is done; what is lacking.
+
+    python -m stages.plan --profile paper
+    python -m stages.plan --profile paper --cell mistral-7b-4bit.alpaca.r8.s42
+    python -m stages.plan --cell experiment
+"""
+
+from itertools import groupby
+
+from maple import estimate, plan, preflight, stage
+from maple.progress import duration
+
+
+HEAD = """\
+                                trainable          million          GB: weights, adapter, gradients,        smallest    hours    price
+base              rank cells done        %  steps   tokens          Adam, activations, peak                 that fits  a cell   to pay"""
+
+
+def main(params, arguments):
+    device, here = plan.device_of(params)
+    if arguments.cell:
+        cell, recipe = params.cell_of(arguments.cell)
+        cells = [plan.line(params, cell, recipe, arguments.cell, device)]
+    else:
+        recipe = params.recipe
+        cells = plan.lines(params, device)
+    todo = [line for line in cells if not line.done]
+    title = "SMOKE profile" if params.profile == "smoke" else f"{params.profile} profile"
+    print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
+    whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
+    print(f"device: {device.name} ({whose})")
+    checkpointing = "with" if recipe.gradient_checkpointing else "without"
+    print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}; GB are 10^9 bytes")
+    print()
+    print(HEAD)
+    order = lambda line: (line.cell.base.model, -line.cell.base.bits, line.cell.rank)  # noqa: E731
+    for _, group in groupby(sorted(cells, key=order), key=order):
+        print_group(params, list(group), device)
+    print()
+    print_totals(params, todo, device)
+    print_sources(cells)
+    lacking = [finding for finding in preflight.findings(params) if finding.do]
+    print("this machine lacks nothing" if not lacking else "this machine lacks:")
+    for finding in lacking:
+        print(f"  {finding.name}: {finding.found}; {finding.do}")
+
+
+def print_group(params, group, device):
+    """One line for the training sets (and seeds) that share a base and a rank; the largest memory of them."""
+    most = max(group, key=lambda line: line.memory.peak)
+    cell, memory = most.cell, most.memory
+    todo = [line for line in group if not line.done]
+    hours = [line.hours for line in group]
+    print(
+        f"{cell.base.name:17}{cell.rank:5}{len(group):6}{len(group) - len(todo):5}{most.trainable_percent:10.4f}"
+        f"{max(line.steps for line in group):7,}{sum(line.tokens for line in group) / len(group) / 1e6:9.2f}"
+        f"{memory.weights / 1e9:8.2f}{memory.adapter / 1e9:6.2f}{memory.gradients / 1e9:6.2f}{memory.optimiser / 1e9:6.2f}"
+        f"{memory.activations / 1e9:7.2f}{memory.peak / 1e9:7.2f}  {plan.smallest_device(params, memory.peak):9}"
+        f"{sum(hours) / len(hours):7.2f}{sum(line.hours for line in todo) * device.price_per_hour:9,.2f}"
+    )
+
+
+def print_totals(params, todo, device):
+    hours = sum(line.hours for line in todo)
+    tokens = sum(line.tokens for line in todo)
+    disk = sum(line.adapter_bytes for line in todo)
+    bases = sum(2 * plan.shape_of(params, model).parameters for model in params.models)
+    print(
+        f"in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
+        f"{duration(3600 * hours)} on one {device.name}, {hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
+    )
+    checkpoint = 3 * max((line.adapter_bytes for line in todo), default=0)
+    print(f"disk: {disk / 1e9:.2f} GB of adapters, {bases / 1e9:.2f} GB of base models, {checkpoint / 1e9:.2f} GB for a checkpoint")
+    print("training only: evaluation, the judge and preparation come on top")
+
+
+def print_sources(lines):
+    speeds = {line.speed_from for line in lines}
+    if any(line.tokens_assumed for line in lines):
+        print(
+            f"assumed: rows fill {estimate.ASSUMED_FILL:.0%} of prepare.max_length, "
+            f"{estimate.ASSUMED_ANSWER_SHARE:.0%} of that answer; known once the training sets are prepared"
+        )
+    if "assumed" in speeds:
+        shares = ", ".join(f"{share:.0%} at {bits} bits" for bits, share in sorted(estimate.ASSUMED_MFU.items()))
+        print(f"assumed: useful work at a share of the data sheet's peak: {shares} (benchmarks/throughput.csv has no such row)")
+    if "measured" in speeds:
+        print("speeds measured: benchmarks/throughput.csv")
+    if "this grid" in speeds:
+        print("speeds taken from this grid's finished cells")
+    print("prices are assumed: benchmarks/devices.csv")
+
+
+if __name__ == "__main__":
+    stage.run(__doc__, main, cell={"help": "one cell, or experiment (default: the whole grid)"})

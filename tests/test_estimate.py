@@ -1,0 +1,186 @@
+"""The plan: parameter counts as published, memory as measured, and a whole grid on one screen in a second."""
+
+import dataclasses
+import gc
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from maple import batches, estimate, model, params, plan, shapes, sources, training
+from maple.params import TARGETS
+
+# docs/DEVIATIONS.md and the model cards: percent of trainable parameters as PEFT prints it, by adapted modules and rank.
+RANKS = (8, 16, 32, 64, 128)
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+PERCENT = {
+    ("llama-2-7b", ("q_proj", "v_proj")): (0.0622, 0.1243, 0.2484, 0.4955, 0.9861),
+    ("llama-2-7b", ATTENTION): (0.1243, 0.2484, 0.4955, 0.9861, 1.9529),
+    ("llama-2-7b", TARGETS): (0.2958, 0.5898, 1.1726, 2.3181, 4.5311),
+    ("mistral-7b", ("q_proj", "v_proj")): (0.0470, 0.0940, 0.1879, 0.3751, 0.7473),
+    ("mistral-7b", ATTENTION): (0.0940, 0.1879, 0.3751, 0.7473, 1.4835),
+    ("mistral-7b", TARGETS): (0.2888, 0.5758, 1.1451, 2.2643, 4.4283),
+}
+# GiB: bfloat16, LLM.int8, NF4 with double quantisation, NF4 without.
+WEIGHTS = {"llama-2-7b": (12.55, 6.52, 3.60, 3.88), "mistral-7b": (13.49, 6.99, 3.84, 4.15)}
+RECIPE = params.load("smoke").recipe
+
+
+def shape(name: str) -> shapes.Shape:
+    return shapes.Shape(**sources.models()[name].shape)
+
+
+@pytest.mark.parametrize("name, targets", PERCENT)
+def test_trainable_percentages_are_those_that_peft_prints(name, targets):
+    found = tuple(round(shape(name).trainable_percent(rank, list(targets)), 4) for rank in RANKS)
+    assert found == PERCENT[name, targets]
+
+
+@pytest.mark.parametrize("name, total", [("llama-2-7b", 6_738_415_616), ("mistral-7b", 7_241_732_096)])
+def test_parameters_equal_those_of_the_model_without_weights_and_of_peft_on_it(name, total):
+    import transformers
+
+    s = shape(name)
+    sizes = dict(
+        hidden_size=s.hidden,
+        num_hidden_layers=s.layers,
+        num_attention_heads=s.heads,
+        num_key_value_heads=s.kv_heads,
+        intermediate_size=s.intermediate,
+        vocab_size=s.vocabulary,
+    )
+    config = transformers.LlamaConfig if name.startswith("llama") else transformers.MistralConfig
+    with torch.device("meta"):
+        base = transformers.AutoModelForCausalLM.from_config(config(**sizes))
+        assert sum(p.numel() for p in base.parameters()) == s.parameters == total
+        lora = model.add_lora(base, RECIPE, 8)
+    trained, everything = lora.get_nb_trainable_parameters()
+    assert trained == s.lora_parameters(8, list(TARGETS))
+    assert 100 * trained / everything == pytest.approx(s.trainable_percent(8, list(TARGETS)))
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weight_memory_of_both_models_at_every_width(name):
+    found = [estimate.weight_bytes(shape(name), bits, double) / 2**30 for bits, double in ((16, True), (8, True), (4, True), (4, False))]
+    assert found == pytest.approx(WEIGHTS[name], abs=0.01)
+
+
+class Allocated(TorchDispatchMode):
+    """Bytes of live tensors while it is on, and their peak. A library's scratch memory inside one operation is not seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+        gc.collect()
+        for thing in gc.get_objects():
+            if isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
+                self._note(thing)
+        self.before = self.live
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        out = function(*arguments, **(keywords or {}))
+        for thing in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(thing, torch.Tensor):
+                self._note(thing)
+        return out
+
+    def _note(self, tensor):
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key, size):
+        self._known.discard(key)
+        self.live -= size
+
+
+# hidden, layers, heads, intermediate, vocabulary, tokens a pass
+SIZES = {"tiny": (64, 2, 4, 192, 512, 1024), "small": (256, 6, 4, 704, 4096, 1024)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("path, checkpointing", [("fused", False), ("fused", True), ("stock", False)])
+@pytest.mark.parametrize("bits, rank", [(16, 8), (8, 8), (4, 64)])
+def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size, path, checkpointing, bits, rank):
+    import transformers
+
+    hidden, layers, heads, intermediate, vocabulary, tokens = SIZES[size]
+    config = transformers.LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=intermediate,
+        vocab_size=vocabulary,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    tiny.save_rows(tmp_path / "train.arrow", count=8, longest=256)
+    rows = batches.Rows(tmp_path / "train.arrow")
+    recipe = dataclasses.replace(
+        RECIPE, path=path, gradient_checkpointing=checkpointing, micro_batch_tokens=tokens, batch_rows=8, max_steps=2, epochs=2
+    )
+    lora = model.add_lora(model.load_base(tmp_path / "model", bits, recipe.quantisation, torch.device("cpu")), recipe, rank)
+    with Allocated() as allocated:
+        training.finetune(lora, rows, recipe, 42, {}, tmp_path / "state" / "state.pt")
+    own = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in lora.state_dict().values()}.values())
+    measured = allocated.peak - allocated.before + own
+    lengths = rows.lengths
+    # Attention's memory goes with the length of the row that a token is in.
+    mean = float((lengths**2).sum() / lengths.sum())
+    known = estimate.Rows(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
+    estimated = estimate.memory(shapes.Shape.of_config(config.to_dict()), bits, rank, recipe, known, on_gpu=False).peak
+    assert estimated == pytest.approx(measured, rel=0.15)
+
+
+def test_the_planned_steps_and_tokens_are_those_that_training_takes():
+    for rows, epochs, batch, limit in [(10, 1, 4, None), (10, 2, 4, None), (10, 1.5, 4, None), (100, 1, 16, 3)]:
+        recipe = dataclasses.replace(RECIPE, epochs=epochs, batch_rows=batch, max_steps=limit)
+        taken = batches.steps(rows, batch, epochs, limit, seed=0)
+        assert estimate.steps(rows, recipe) == len(taken)
+        assert estimate.tokens(estimate.Rows(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
+
+
+def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
+    from maple.smoke import models
+
+    for hub_id, made in models.make_models().items():
+        (key,) = [key for key, source in sources.models().items() if source.hub_id == hub_id]
+        assert plan.SMOKE_SHAPES[key] == shapes.Shape.of_config(made.config.to_dict())
+
+
+def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monkeypatch):
+    smoke = params.load("smoke")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    cell = smoke.cells[0]
+    folder = tmp_path / "adapters" / cell.name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    (folder / "bill.json").write_text('{"tokens_per_second": 1000.0}')
+    lines = plan.lines(smoke, plan.device_of(smoke)[0])
+    assert [line.cell for line in lines if line.done] == [cell]
+    assert lines[0].speed_from == "this grid"
+    assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
+
+
+def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_torch():
+    code = (
+        "import sys, runpy; sys.argv = ['plan', '--profile', 'paper'];"
+        "runpy.run_module('stages.plan', run_name='__main__'); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "120 cells" in done.stdout
+    assert len(done.stdout.splitlines()) < 50
+    for assumed in ("prices are assumed", "assumed: rows fill", "assumed: useful work"):
+        assert assumed in done.stdout
