@@ -4,8 +4,10 @@
         bar.advance(8, "ar")
 """
 
+import json
 import sys
 import time
+from pathlib import Path
 from typing import TextIO
 
 LINE_SECONDS = 30
@@ -75,6 +77,20 @@ class Progress:
 
     def _amount(self, value: float) -> str:
         return size(value) if self.unit == "bytes" else f"{value:,.0f}"
+
+
+def place_in_grid(folder: Path, names: list[str], name: str) -> str:
+    """`cell 3 of 12, about 4 min left in the grid`, from the bills of finished cells in `folder`; empty for no cell.
+
+    Cells that other processes are at, if any, count as not begun.
+    """
+    if name not in names:
+        return ""
+    seconds = [json.loads(bill.read_text())["seconds"] for bill in (folder / n / "bill.json" for n in names) if bill.exists()]
+    text = f"cell {min(len(seconds) + 1, len(names))} of {len(names)}"
+    if not seconds:
+        return text
+    return f"{text}, about {duration(sum(seconds) / len(seconds) * (len(names) - len(seconds)))} left in the grid"
 
 
 def duration(seconds: float) -> str:

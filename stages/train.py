@@ -6,6 +6,8 @@
 
 import dataclasses
 import logging
+import sys
+import time
 
 from maple import adapter, batches, environment, model, progress, record, shapes, sources, stage, training
 
@@ -39,16 +41,22 @@ def main(params, arguments):
     tuned = model.add_lora(base, recipe, cell.rank)
     processes = training.Processes()
     checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
-    before = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens)
+    before = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed)
+    place = progress.place_in_grid(params.artifacts / "adapters", [cell.name for cell in params.cells], arguments.name)
+    if place and processes.rank == 0:
+        print(f"{arguments.name}: {place}", file=sys.stderr)
     with progress.Progress(len(plan), f"train {arguments.name}", "steps") as bar:
+        stamps = [time.perf_counter()]
 
         def report(row):
-            logging.info("step %(step)d loss %(loss).4f", row)
-            bar.advance(1, f"loss {row['loss']:.3f}")
+            stamps.append(time.perf_counter())
+            speed = row["tokens"] / (stamps[-1] - stamps[-2])
+            logging.info("step %d loss %.4f, %.0f tokens/s", row["step"], row["loss"], speed)
+            bar.advance(1, f"loss {row['loss']:.3f}, {speed:,.0f} tokens/s")
 
         outcome = training.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes)
-    after = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens)
+    after = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     if processes.rank:
         return
 

@@ -184,3 +184,14 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
     assert len(done.stdout.splitlines()) < 50
     for assumed in ("prices are assumed", "assumed: rows fill", "assumed: useful work"):
         assert assumed in done.stdout
+
+
+def test_a_training_stage_says_which_cell_of_the_grid_it_is_and_how_long_the_rest_takes(tmp_path):
+    from maple import progress
+
+    names = ["a", "b", "c", "d"]
+    assert progress.place_in_grid(tmp_path, names, "a") == "cell 1 of 4"
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "bill.json").write_text('{"seconds": 60}')
+    assert progress.place_in_grid(tmp_path, names, "a") == "cell 2 of 4, about 3 min 00 s left in the grid"
+    assert progress.place_in_grid(tmp_path, names, "experiment") == ""
