@@ -18,7 +18,7 @@ from maple.questions import Question, Sheet, questions, sheet
 
 CONFIDENCE = 0.95
 # What turns examples into answers: stored answers of an earlier version of these are not used.
-ENGINE = ("questions", "scoring", "generation", "decoding", "packed", "trie", "model")
+ENGINE = ("questions", "encoding", "scoring", "generation", "decoding", "packed", "trie", "model")
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def answers(
     if store.sealed:
         return store, {"asked": 0, "computed": 0}
 
-    from maple import generation, scoring
+    from maple import encoding, generation, scoring
 
     model, tokeniser = loaded()
     usage = scoring.Usage()
     scored = asked.options.scoring == "loglikelihood"
     room = scoring.context_length(model) - (0 if scored else asked.options.max_new_tokens)
-    listed = questions(asked, room, count=lambda text: len(scoring.encode(tokeniser, text)))
+    listed = questions(asked, room, count=lambda text: len(encoding.encode(tokeniser, text)))
     done = {place for place, question in enumerate(listed) if question.example.id in store.rows}
     if scored:
         requests = [(question.prompt, question.options) for question in listed]

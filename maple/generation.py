@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from maple import packed, trie
+from maple import encoding, packed, trie
 from maple.decoding import Decoding
 from maple.packed import Prefix
-from maple.scoring import Failed, Usage, context_length, encode
+from maple.scoring import Failed, Usage, context_length
 from maple.trie import Group, Row
 
 # Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
@@ -74,11 +74,11 @@ def generate_batches(
     usage = usage or Usage()
     ending = Ending(tokeniser, end_tokens(model, tokeniser), tuple(stop), max_new_tokens)
     room = context_length(model) - max_new_tokens
-    encoded = [encode(tokeniser, prompt)[-room:] for prompt in prompts]
+    encoded = [tokens[-room:] for (tokens,) in encoding.encode_groups(tokeniser, [[prompt] for prompt in prompts])]
     for index, tokens in enumerate(encoded):
         if not tokens:
             raise Failed(index, "its prompt has no tokens")
-    prefixes = packed.Prefixes(model)
+    prefixes = packed.Prefixes(model, read=False)
     for group in _plan(encoded, packed.balance(model)):
         prefixes.keep_only(group)
         for rows in group.batches(ANSWERED * batch_tokens):
@@ -125,7 +125,7 @@ def _answer(
     """{place of a prompt: text} for the prompts that end in the rows (longest row first)."""
     kept = []
     for part in Group(None, None, rows).batches(batch_tokens):
-        kept.append(packed.hidden(model, part, prefix, keep=True)[1].kept)
+        kept.append(packed.hidden(model, part, prefix, keep=True, read=False)[1].kept)
         usage.computed += sum(map(len, part))
     decoding = Decoding(
         rows, prefix, kept, [(number, place) for number, row in enumerate(rows) for place, _ in row.marks], packed.causal(model).device

@@ -1,8 +1,7 @@
 """Log-likelihoods of answers after a prompt, equal to lm-evaluation-harness's to 1e-3 in fp32.
 
-As the harness does it: the answer's tokens are those of prompt and answer together after as many as the prompt has
-alone, spaces at the end of the prompt belong to the answer, an empty prompt stands for the beginning-of-text
-token, and what exceeds the model's context is cut off from the left.
+As the harness does it, prompt and answer are split as maple/encoding.py says, and what exceeds the model's context
+is cut off from the left. What prompts share is computed once (maple/trie.py).
 """
 
 import math
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from maple import packed, trie
+from maple import encoding, packed, trie
 from maple.trie import Group, Row
 
 Request = tuple[str, Sequence[str]]
@@ -60,46 +60,17 @@ def context_length(model: Any) -> int:
     return getattr(model.config, "max_position_embeddings", None) or 2048
 
 
-def first_token(tokeniser: Any) -> int:
-    """What an empty prompt is scored after: beginning of text, or end of text where a tokeniser has only that."""
-    return tokeniser.eos_token_id if tokeniser.bos_token_id is None else tokeniser.bos_token_id
-
-
-def encode(tokeniser: Any, text: str) -> list[int]:
-    """Tokens with what the tokeniser puts before a text, but for one that begins with it already."""
-    begins = text.startswith(tokeniser.decode([first_token(tokeniser)]))
-    return tokeniser.encode(text, add_special_tokens=not begins)
-
-
-def pair(tokeniser: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Tokens of the prompt and of the answer.
-
-        pair(tokeniser, "Yes or no? ", "No")        # as "Yes or no?" and " No"
-    """
-    if not context:
-        answer = tokeniser.encode(continuation, add_special_tokens=False)
-        first = first_token(tokeniser)
-        return ([first], answer) if answer[:1] != [first] else (answer[:1], answer[1:])
-    before = encode(tokeniser, context.rstrip())
-    # The prompt keeps the tokens that it has alone, as in the harness, also where its last letters and the answer's
-    # first would merge into one token.
-    answer = encode(tokeniser, context + continuation)[len(before) :]
-    # A prompt of nothing but white space leaves what the tokeniser puts before a text, if anything.
-    return before or [first_token(tokeniser)], answer
-
-
 def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[list[Sequenced]]:
     """The options of each request as tokens, at most `limit` + 1 of them (the last is never read). Raises Failed."""
     found = []
-    for index, (context, continuations) in enumerate(requests):
+    for index, ((_, answers), encoded) in enumerate(zip(requests, encoding.pairs(tokeniser, requests), strict=True)):
         options = []
-        for continuation in continuations:
-            before, answer = pair(tokeniser, context, continuation)
+        for text, (before, answer) in zip(answers, encoded, strict=True):
             if not answer:
-                raise Failed(index, f"the answer {continuation!r} has no tokens of its own after the prompt")
+                raise Failed(index, f"the answer {text!r} has no tokens of its own after the prompt")
             if len(answer) > limit:
                 raise Failed(index, f"an answer has {len(answer)} tokens, the model's context {limit}")
-            size = len(continuation.removeprefix(" ").encode("utf-8"))
+            size = len(text.removeprefix(" ").encode("utf-8"))
             options.append(Sequenced(tuple((before + answer)[-(limit + 1) :]), len(answer), size))
         found.append(options)
     return found
@@ -149,10 +120,9 @@ def _passes(model: Any, plan: list[Group], batch_tokens: int, wanted: Callable) 
     for group in plan:
         prefixes.keep_only(group)
         if group.prefix is not None and any(wanted(payload) for _, payload in group.prefix.marks):
-            _, states = prefixes.of(group)
-            yield len(group.prefix), *_marked([group.prefix], states)
+            yield len(group.prefix), _payloads([group.prefix]), prefixes.of(group)[1]
         for rows in group.batches(batch_tokens):
-            if any(wanted(payload) for row in rows for _, payload in row.marks):
+            if any(wanted(payload) for payload in _payloads(rows)):
                 yield from _halved(model, rows, prefixes.of(group)[0])
 
 
@@ -165,18 +135,15 @@ def _halved(model: Any, rows: list[Row], prefix: packed.Prefix) -> Iterator[tupl
             raise
         states = None
     if states is not None:
-        yield sum(map(len, rows)), *_marked(rows, states)
+        yield sum(map(len, rows)), _payloads(rows), states
         return
     torch.cuda.empty_cache()
     yield from _halved(model, rows[: len(rows) // 2], prefix)
     yield from _halved(model, rows[len(rows) // 2 :], prefix)
 
 
-def _marked(rows: list[Row], states: torch.Tensor) -> tuple[list, torch.Tensor]:
-    """Payloads of the marks of rows that were computed together, and the state at each."""
-    starts = np.cumsum([0] + [len(row) for row in rows])
-    places = [int(start) + place for start, row in zip(starts, rows) for place, _ in row.marks]
-    return [payload for row in rows for _, payload in row.marks], states[places]
+def _payloads(rows: list[Row]) -> list:
+    return [payload for row in rows for _, payload in row.marks]
 
 
 def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[float, bool]]:
@@ -185,7 +152,7 @@ def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[flo
     targets = torch.tensor(tokens, device=states.device)
     for part in packed.logits(model, states):
         target = targets[len(found) : len(found) + len(part)]
-        logprob = part.gather(1, target[:, None])[:, 0] - part.logsumexp(-1)
+        logprob = -F.cross_entropy(part, target, reduction="none")
         found += zip(logprob.tolist(), (part.argmax(-1) == target).tolist())
     return found
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from maple import generation, scoring
+from maple import encoding, generation, scoring
 
 
 @torch.inference_mode()
@@ -25,7 +25,7 @@ def generate(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
     ends = sorted(generation.end_tokens(model, tokeniser))
     texts = []
     for prompt in prompts:
-        tokens = torch.tensor([scoring.encode(tokeniser, prompt)[-(scoring.context_length(model) - max_new_tokens) :]])
+        tokens = torch.tensor([encoding.encode(tokeniser, prompt)[-(scoring.context_length(model) - max_new_tokens) :]])
         found = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),

@@ -13,7 +13,7 @@ import torch
 
 import toy
 import upstream
-from maple import evaluation, params, record, scores, scoring, tasks
+from maple import encoding, params, scores, scoring, tasks
 from maple.errors import MapleError
 from maple.evaluation import Subject, averages, choose, evaluate
 from maple.predictions import Store
@@ -213,7 +213,7 @@ def test_an_adapter_on_another_precision_is_marked(datasets, tmp_path):
 
 def test_shots_that_do_not_fit_are_dropped_from_the_oldest_and_counted(datasets):
     count = toy.tokeniser()
-    length = lambda text: len(scoring.encode(count, text))
+    length = lambda text: len(encoding.encode(count, text))
     options = dataclasses.replace(asked().tasks["xnli"], shots=4)
     asked_sheet = sheet("xnli", "en", options, datasets, 42)
     room = length("\n\n".join([*asked_sheet.shots[2:], asked_sheet.form.prompt(asked_sheet.examples[0]) + " Neither"])) + 3
@@ -230,7 +230,7 @@ def test_a_long_passage_is_cut_at_its_end_and_counted(datasets, tmp_path):
     store = [json.loads(line) for line in (tmp_path / "work" / "xlsum-en.jsonl").read_text().splitlines()[1:]]
     for row in store:
         assert row["shortened"] and row["prompt"].endswith("Summary:")
-        assert len(scoring.encode(tokeniser, row["prompt"])) <= 110
+        assert len(encoding.encode(tokeniser, row["prompt"])) <= 110
 
 
 def test_the_option_with_the_highest_log_likelihood_is_chosen_normalised_as_asked():

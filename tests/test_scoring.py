@@ -8,7 +8,7 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
 import reference
 import toy
-from maple import packed, scoring, trie
+from maple import encoding, packed, scoring, trie
 
 MODELS = {"llama": toy.model(), "mistral": toy.model("mistral"), "mistral with a window": toy.model("mistral", window=40)}
 TOKENISERS = {
@@ -106,14 +106,14 @@ def test_labels_cost_one_forward_and_shots_are_computed_once():
     model, tokeniser = MODELS["llama"], TOKENISERS["bytes"]
     labels = [" " + piece[1:] for piece in sorted(tokeniser.get_vocab()) if piece.startswith("Ġ") and len(piece) > 1][:4]
     usage = scoring.Usage()
-    prompt = len(scoring.encode(tokeniser, "Passage: The river. Answer:"))
+    prompt = len(encoding.encode(tokeniser, "Passage: The river. Answer:"))
     ours(model, tokeniser, [("Passage: The river. Answer:", labels)], usage=usage)
     assert (usage.computed, usage.asked) == (prompt, 4 * prompt)
 
     shots, questions = SHOTS * 2, [f"{i} {passage}" for i in range(6) for passage in PASSAGES]
     usage = scoring.Usage()
     ours(model, tokeniser, [(shots + question, [" True", " False"]) for question in questions], usage=usage)
-    most = len(scoring.encode(tokeniser, shots)) + sum(len(scoring.encode(tokeniser, q + " False")) for q in questions)
+    most = len(encoding.encode(tokeniser, shots)) + sum(len(encoding.encode(tokeniser, q + " False")) for q in questions)
     assert usage.computed <= most < usage.asked / 4
 
 

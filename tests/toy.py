@@ -1,7 +1,7 @@
 """Tiny fp32 models and tokenisers for the tests of scoring and generation."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 TEXTS = [
@@ -17,7 +17,8 @@ VOCABULARY = 384
 
 
 def tokeniser(kind: str = "bytes", bos: bool = True) -> PreTrainedTokenizerFast:
-    """`bytes`: byte-level like Llama 3's; `metaspace`: like Llama 2's, a space before each text and byte fallback."""
+    """`bytes`: byte-level like Llama 3's; `metaspace`: like Llama 2's, a space before a text and byte fallback;
+    `prepend`: the same by a normaliser, also before a text that has one; `across words`: tokens with spaces inside."""
     if kind == "bytes":
         made = Tokenizer(models.BPE())
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -27,7 +28,11 @@ def tokeniser(kind: str = "bytes", bos: bool = True) -> PreTrainedTokenizerFast:
         )
     else:
         made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        if kind == "prepend":
+            made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+            made.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        else:
+            made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=kind != "across words")
         made.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
         )
