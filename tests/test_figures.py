@@ -147,3 +147,8 @@ def test_training_sets_beyond_the_papers_get_a_look_of_their_own():
     looks = style.look(style.training_sets({"alpaca", "zulu-set", "multialpaca"}))
     assert list(looks) == ["multialpaca", "alpaca", "zulu-set"]
     assert len(set(looks.values())) == 3
+
+
+def test_an_interval_that_misses_its_value_by_rounding_has_no_negative_length():
+    row = {"value": 0.030769230769, "low": 0.03076923266, "high": 0.03076923266}
+    assert min(sum(style.errors([row]), [])) == 0

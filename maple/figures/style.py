@@ -91,8 +91,11 @@ def canvas(width: float, height: float, **grid):
 
 
 def errors(rows: list[dict]) -> list[list[float]]:
-    """Distances of the interval's ends from the value, as errorbar takes them: shape (2, rows)."""
-    return [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
+    """Distances of the interval's ends from the value, as errorbar takes them: shape (2, rows).
+
+    None is negative: resamples are of single-precision scores, so an interval without width can miss its value by 1e-9.
+    """
+    return [[max(row["value"] - row["low"], 0.0) for row in rows], [max(row["high"] - row["value"], 0.0) for row in rows]]
 
 
 def ticks(axis, labels: list[str]) -> None:
