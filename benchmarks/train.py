@@ -10,9 +10,10 @@ the first step of each round left out. `--dropout 0` (the default here) makes th
 """
 
 import argparse
+import csv
 import dataclasses
+import datetime
 import gc
-import json
 import os
 import random
 import statistics
@@ -62,8 +63,11 @@ def main() -> None:
         for bits in arguments.bits:
             for rank in arguments.rank:
                 results += compare(world, bits, rank)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.csv:
+        with open(arguments.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(results[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(results)
 
 
 def parse() -> argparse.Namespace:
@@ -77,11 +81,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all systems")
-    parser.add_argument("--systems", nargs="+", default=["fused", "stock", "trl", "trainer"], choices=[*OURS, "trl", "trainer"])
+    parser.add_argument(
+        "--systems", nargs="+", default=["fused", "stock", "trl", "trainer"], choices=[*OURS, "trl", "trainer"]
+    )
     parser.add_argument("--trl-setting", help="skip the search, e.g. padding,True,8")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    parser.add_argument("--cpu-time", action="store_true", help="count processor time of one thread: for a busy machine")
-    parser.add_argument("--json", help="also write the results to this file")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count processor time of one thread: for a busy machine"
+    )
+    parser.add_argument("--csv", help="also write the results to this file")
     parser.add_argument("--self-check", action="store_true", help="tiny model, few steps, all systems")
     arguments = parser.parse_args()
     if arguments.self_check:
@@ -151,7 +159,12 @@ class World:
         )
         rows = realistic_rows(BATCH_ROWS * arguments.steps, vocabulary, random.Random(0))
         schema = pa.schema(
-            [("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int32()), ("language", pa.string()), ("id", pa.string())]
+            [
+                ("input_ids", pa.list_(pa.int32())),
+                ("answer_start", pa.int32()),
+                ("language", pa.string()),
+                ("id", pa.string()),
+            ]
         )
         with pa.ipc.new_file(str(scratch / "rows.arrow"), schema) as writer:
             writer.write_table(pa.table(rows, schema=schema))
@@ -209,7 +222,13 @@ def ours(world: World, bits: int, rank: int, path: str) -> Run:
     stamps = [now(world.device)]
     with tempfile.TemporaryDirectory() as state, peak(world.device) as memory:
         outcome = training.finetune(
-            model, world.rows, dataclasses.replace(world.recipe, path=path), 42, {}, Path(state) / "state.pt", lambda row: stamps.append(now(world.device))
+            model,
+            world.rows,
+            dataclasses.replace(world.recipe, path=path),
+            42,
+            {},
+            Path(state) / "state.pt",
+            lambda row: stamps.append(now(world.device)),
         )
     column = lambda name: [row[name] for row in outcome.curve]  # noqa: E731
     return Run(differences(stamps), column("loss"), column("answer_tokens"), column("tokens"), memory[0])
@@ -225,7 +244,10 @@ def trl(world: World, bits: int, rank: int, batching: str, mixed: bool, micro: i
         tokens = sum(len(e["input_ids"]) for e in examples) / world.arguments.steps
         accumulate = max(round(tokens / PACK / micro), 1)
         columns = [
-            {"input_ids": e["input_ids"], "completion_mask": [int(i >= e["answer_start"]) for i in range(len(e["input_ids"]))]}
+            {
+                "input_ids": e["input_ids"],
+                "completion_mask": [int(i >= e["answer_start"]) for i in range(len(e["input_ids"]))],
+            }
             for e in examples
         ]
     else:
@@ -254,7 +276,9 @@ def trainer(world: World, bits: int, rank: int) -> Run:
         return {"input_ids": pad("input_ids", 0), "labels": pad("labels", -100), "attention_mask": torch.tensor(mask)}
 
     options = TrainingArguments(**common(world, 8, BATCH_ROWS // 8, True), train_sampling_strategy="sequential")
-    return hugging_face(world, bits, rank, Trainer, options, [labelled(e) for e in world.examples()], {"data_collator": collate})
+    return hugging_face(
+        world, bits, rank, Trainer, options, [labelled(e) for e in world.examples()], {"data_collator": collate}
+    )
 
 
 def labelled(example: dict) -> dict:
@@ -311,12 +335,20 @@ def hugging_face(world: World, bits: int, rank: int, kind, options, columns: lis
             samples, items = super().get_batch_samples(*args, **kwargs)
             answers.append(int(sum((s["labels"] != -100).sum() for s in samples)))
             # Without an attention mask (packing), nothing is padded.
-            tokens.append(int(sum(s["attention_mask"].sum() if "attention_mask" in s else s["input_ids"].numel() for s in samples)))
+            tokens.append(
+                int(
+                    sum(s["attention_mask"].sum() if "attention_mask" in s else s["input_ids"].numel() for s in samples)
+                )
+            )
             return samples, items
 
     with peak(world.device) as memory:
         running = Counted(
-            model=world.load(bits, rank), args=options, train_dataset=datasets.Dataset.from_list(columns), callbacks=[Clock()], **more
+            model=world.load(bits, rank),
+            args=options,
+            train_dataset=datasets.Dataset.from_list(columns),
+            callbacks=[Clock()],
+            **more,
         )
         running.remove_callback(PrinterCallback)
         running.train()
@@ -334,6 +366,9 @@ def tokeniser(world: World):
 
 
 def compare(world: World, bits: int, rank: int) -> list[dict]:
+    """Find TRL's best setting, run all systems in turns, print and return a table."""
+    import torch
+
     arguments = world.arguments
     runs: dict[str, list[Run]] = {name: [] for name in arguments.systems}
     setting = None
@@ -348,9 +383,12 @@ def compare(world: World, bits: int, rank: int) -> list[dict]:
             else:
                 done.append(ours(world, bits, rank, name))
     label = OURS | {"trl": f"TRL {setting}", "trainer": "Trainer, padding, micro 8"}
-    rates = {name: [statistics.median(rate) for rate in zip(*(run.rates for run in done))] for name, done in runs.items()}
+    rates = {
+        name: [statistics.median(rate) for rate in zip(*(run.rates for run in done))] for name, done in runs.items()
+    }
     reference = rates.get("trl") or next(iter(rates.values()))
-    print(f"\n{arguments.shape}, {bits} bits, rank {rank}, {arguments.device}, dropout {arguments.dropout:g}; matrix product peak {peak_flops(world) / 1e9:,.0f} GFLOP/s")
+    print(f"\n{arguments.shape}, {bits} bits, rank {rank}, {arguments.device}, dropout {arguments.dropout:g}")
+    print(f"bfloat16 matrix product peak here and now: {peak_flops(world) / 1e9:,.0f} GFLOP/s")
     print(f"{'':42}answer tok/s   tokens/s  ratio  % of peak  peak GB  loss of the first steps")
     table = []
     for name, (answer, token) in rates.items():
@@ -362,9 +400,26 @@ def compare(world: World, bits: int, rank: int) -> list[dict]:
             flush=True,
         )
         table.append(
-            dict(system=label[name], shape=arguments.shape, bits=bits, rank=rank, device=arguments.device, dropout=arguments.dropout)
-            | dict(answer_tokens_per_second=answer, tokens_per_second=token, share_of_peak=share, peak_gb=runs[name][0].peak_gb)
-            | dict(losses=runs[name][0].losses, ratio=answer / reference[0])
+            {
+                "system": label[name],
+                "shape": arguments.shape,
+                "bits": bits,
+                "rank": rank,
+                "device": torch.cuda.get_device_name()
+                if arguments.device == "cuda"
+                else f"CPU, {torch.get_num_threads()} threads",
+                "clock": "processor" if arguments.cpu_time else "wall",
+                "dropout": arguments.dropout,
+                "checkpointing": arguments.checkpointing,
+                "answer_tokens_per_second": round(answer, 1),
+                "tokens_per_second": round(token, 1),
+                "ratio": round(answer / reference[0], 3),
+                "share_of_peak": round(share, 3),
+                "peak_gb": round(runs[name][0].peak_gb, 3),
+                "losses": " ".join(f"{x:.4f}" for x in losses),
+                "torch": torch.__version__,
+                "date": datetime.date.today().isoformat(),
+            }
         )
     return table
 

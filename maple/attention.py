@@ -68,7 +68,9 @@ def _mask(places: int, window: int | None, like: torch.Tensor) -> torch.Tensor |
 def _on_gpu(q, k, v, mask) -> torch.Tensor:
     """Torch's fused kernels; [rows, places, heads, d] in and out."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1])
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
+    )
     return out.transpose(1, 2)
 
 
@@ -132,7 +134,7 @@ class _Unpad(torch.autograd.Function):
 
 
 def for_transformers(module, query, key, value, attention_mask, layout: Layout, sliding_window: int | None = None, **_):
-    """`attend` as an attention function of transformers, which then makes no mask. [1, heads, T, d] in, [1, T, heads, d] out."""
+    """`attend` as transformers calls it, making no mask of its own: [1, heads, T, d] in, [1, T, heads, d] out."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return attend(q, k, v, layout, sliding_window)[None], None
 

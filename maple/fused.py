@@ -16,7 +16,9 @@ from maple.attention import Layout, attend
 FAMILIES = ("llama", "mistral")
 
 
-def hidden_states(causal, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: Layout, wide: torch.dtype) -> torch.Tensor:
+def hidden_states(
+    causal, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: Layout, wide: torch.dtype
+) -> torch.Tensor:
     """Last hidden states [T, h] of packed rows; `causal` is the model inside PEFT's wrapper."""
     inner = causal.model
     x = inner.embed_tokens(input_ids)
@@ -29,11 +31,16 @@ def hidden_states(causal, input_ids: torch.Tensor, position_ids: torch.Tensor, l
     return _norm(inner.norm, x)
 
 
-def block(layer, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layout: Layout, wide: torch.dtype) -> torch.Tensor:
+def block(
+    layer, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layout: Layout, wide: torch.dtype
+) -> torch.Tensor:
     """One decoder layer: x [T, h] -> [T, h]; cos and sin [T, 1, d]."""
     attention, mlp = layer.self_attn, layer.mlp
     y = _norm(layer.input_layernorm, x)
-    q, k, v = (linear(part, y, wide).view(len(y), -1, attention.head_dim) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+    q, k, v = (
+        linear(part, y, wide).view(len(y), -1, attention.head_dim)
+        for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
     q, k = _Rotate.apply(q, cos, sin), _Rotate.apply(k, cos, sin)
     y = attend(q, k, v, layout, getattr(attention.config, "sliding_window", None))
     x = x + linear(attention.o_proj, y.view(len(y), -1), wide)
@@ -80,51 +87,57 @@ class _Frozen(torch.autograd.Function):
 
 
 class _Lora(torch.autograd.Function):
-    """base(x) + scale * dropout(x) A' B' with A [r, in], B [out, r]; only x, x A' and the dropout mask are kept.
+    """base(x) + scale * dropout(x) A' B' with A [r, in], B [out, r]; only x and x A' are kept.
 
     The low-rank products and their sum with the base's output are made in `wide`.
     """
 
     @staticmethod
     def forward(ctx, x, a, b, base, scale, p, wide):
-        # B is kept turned: products with a few long rows are several times faster than with many short ones.
-        a, b, entry = a.to(wide), b.t().contiguous().to(wide), x.to(wide)
-        kept = _kept(x, p) if p else None
-        low = (entry if kept is None else entry * kept) @ a.t()
-        scale = scale / (1 - p)
-        ctx.save_for_backward(x, low, a, b, kept)
-        ctx.base, ctx.scale, ctx.wide = base, scale, wide
-        return base(x).to(wide).addmm_(low, b, alpha=scale).to(x.dtype)
+        ctx.base, ctx.scale, ctx.p, ctx.wide = base, scale / (1 - p), p, wide
+        # Drawn from torch's generator, so a step's seed decides it and gradient checkpointing sees it again.
+        ctx.seed = int(torch.randint(2**62, ())) if p else 0
+        entry = x.to(wide) * _kept(x, p, ctx.seed).to(wide) if p else x.to(wide)
+        low = entry @ a.to(wide).t()
+        ctx.save_for_backward(x, low, a, b)
+        return base(x).to(wide).addmm_(low, _turned(b, wide), alpha=ctx.scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx, g):
-        x, low, a, b, kept = ctx.saved_tensors
-        entry, exit_ = x.to(ctx.wide), g.to(ctx.wide)
-        g_low = (exit_ @ b.t()).mul_(ctx.scale)
-        g_b = (low.t() @ exit_).t().float().mul_(ctx.scale)
-        g_a = (g_low.t() @ (entry if kept is None else entry * kept)).float()
+        x, low, a, b = ctx.saved_tensors
+        wide = ctx.wide
+        kept = _kept(x, ctx.p, ctx.seed).to(wide) if ctx.p else None
+        g_wide = g.to(wide)
+        g_low = (g_wide @ _turned(b, wide).t()).mul_(ctx.scale)
+        g_b = (low.t() @ g_wide).t().to(b.dtype).mul_(ctx.scale)
+        entry = x.to(wide)
+        g_a = (g_low.t() @ (entry if kept is None else entry * kept)).to(a.dtype)
         g_x = None
         if ctx.needs_input_grad[0]:
             g_x = g @ weight_of(ctx.base, g.dtype)
-            if kept is None and ctx.wide == g.dtype:
-                g_x.addmm_(g_low, a)
+            if kept is None and wide == g.dtype:
+                g_x.addmm_(g_low, a.to(wide))
             else:
-                low_part = g_low @ a
+                low_part = g_low @ a.to(wide)
                 g_x += (low_part if kept is None else low_part.mul_(kept)).to(g.dtype)
         return g_x, g_a, g_b, None, None, None, None
 
 
-def _kept(x: torch.Tensor, p: float) -> torch.Tensor:
-    """1 where dropout keeps a number, 0 elsewhere, like x. Seeded from torch's generator.
+def _turned(b: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
+    """B' [r, out] in memory order: products with a few long rows are several times faster than with many short ones."""
+    return b.t().contiguous().to(wide)
 
-    On a CPU torch draws one number at a time; numpy's generator fills a buffer, twelve times faster. There p is
-    rounded to a 65,536th.
+
+def _kept(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
+    """bool like x: true where dropout keeps a number. The same for the same seed, so no mask is stored.
+
+    On a CPU torch draws one number at a time; numpy's generator fills a buffer, ten times faster. There p is rounded
+    to a 65,536th.
     """
     if x.device.type != "cpu":
-        return torch.empty_like(x).bernoulli_(1 - p)
-    seed = int(torch.randint(2**62, ()))
+        return torch.rand(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(seed)) >= p
     drawn = np.frombuffer(np.random.Generator(np.random.SFC64(seed)).bytes(2 * x.numel()), dtype=np.uint16)
-    return torch.from_numpy(drawn >= round(p * 65536)).view(x.shape).to(x.dtype)
+    return torch.from_numpy(drawn >= round(p * 65536)).view(x.shape)
 
 
 def _norm(module, x: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,8 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     ids, positions, predicts, labels = (
-        torch.from_numpy(part).to(model.device) for part in (packed.input_ids, packed.position_ids, packed.predicts, packed.labels)
+        torch.from_numpy(part).to(model.device)
+        for part in (packed.input_ids, packed.position_ids, packed.predicts, packed.labels)
     )
     layout = attention.Layout.of(packed.lengths, model.device)
     if path != "stock":
@@ -51,7 +52,9 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
         # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
         if causal.config._attn_implementation != attention.NAME:
             causal.set_attn_implementation(attention.NAME)
-        hidden = causal.model(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout).last_hidden_state[0]
+        hidden = causal.model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
+        ).last_hidden_state[0]
     return head.loss(hidden[predicts], causal.lm_head.weight, labels)
 
 
@@ -151,7 +154,9 @@ def finetune(
             rate = learning_rate(recipe, step, len(plan))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss = _step(model, rows, plan[step], optimiser, parameters, recipe, outcome, seed * 1_000_003 + step, processes)
+            loss = _step(
+                model, rows, plan[step], optimiser, parameters, recipe, outcome, seed * 1_000_003 + step, processes
+            )
             outcome.seconds += time.perf_counter() - started
             smoothed, lowest = _smooth(smoothed, lowest, loss)
             _check_divergence(loss, smoothed, lowest, recipe, step, [rows.ids[i].as_py() for i in plan[step]])
@@ -198,10 +203,11 @@ def _step(model, rows, indices, optimiser, parameters, recipe, outcome, seed, pr
                 raise MapleError(
                     f"out of GPU memory with {outcome.micro_batch_tokens} tokens per forward pass",
                     why=f"the longest row of the step has {longest} tokens",
-                    do="set recipe.gradient_checkpointing: true, or lower prepare.max_length or recipe.micro_batch_tokens",
+                    do="set recipe.gradient_checkpointing: true, or lower prepare.max_length",
                 ) from error
             outcome.micro_batch_tokens = max(outcome.micro_batch_tokens // 2, longest)
-            print(f"out of memory: micro-batch halved to {outcome.micro_batch_tokens} tokens; still {recipe.batch_rows} rows a step")
+            halved = f"micro-batch halved to {outcome.micro_batch_tokens} tokens"
+            print(f"out of memory: {halved}; still {recipe.batch_rows} rows a step")
             torch.cuda.empty_cache()
     processes.add_up([p for p in parameters.values()], loss)
     torch.nn.utils.clip_grad_norm_(parameters.values(), recipe.max_grad_norm)
@@ -238,7 +244,9 @@ def _optimiser(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.op
     if recipe.optimiser == "paged_adamw":
         if not torch.cuda.is_available():
             raise MapleError(
-                "paged_adamw needs a GPU", why="its state is paged between GPU and host memory", do="set recipe.optimiser: adamw"
+                "paged_adamw needs a GPU",
+                why="its state is paged between GPU and host memory",
+                do="set recipe.optimiser: adamw",
             )
         from bitsandbytes.optim import PagedAdamW32bit
 
@@ -255,9 +263,15 @@ def _smooth(smoothed: float | None, lowest: float | None, loss: float) -> tuple[
 def _refuse_packed(model) -> None:
     """4-bit weights that an evaluation pass repacked for the CPU give wrong gradients; nothing else would notice."""
     for name, module in model.named_modules():
-        if getattr(getattr(module.__dict__.get("_parameters", {}).get("weight"), "quant_state", None), "packing_format_for_cpu", False):
+        if getattr(
+            getattr(module.__dict__.get("_parameters", {}).get("weight"), "quant_state", None),
+            "packing_format_for_cpu",
+            False,
+        ):
             raise MapleError(
-                f"{name} cannot be trained on", why="an evaluation pass has repacked its 4-bit weights", do="load the base anew before training"
+                f"{name} cannot be trained on",
+                why="an evaluation pass has repacked its 4-bit weights",
+                do="load the base anew before training",
             )
 
 

@@ -1,10 +1,11 @@
 """What a profile will cost before it starts: steps, tokens, memory, hours, disk, money; what is done; what is lacking.
 
-    python -m stages.plan --profile paper
-    python -m stages.plan --profile paper --cell mistral-7b-4bit.alpaca.r8.s42
-    python -m stages.plan --cell experiment
+python -m stages.plan --profile paper
+python -m stages.plan --profile paper --cell mistral-7b-4bit.alpaca.r8.s42
+python -m stages.plan --cell experiment
 """
 
+import dataclasses
 from itertools import groupby
 
 from maple import estimate, plan, preflight, stage
@@ -12,8 +13,8 @@ from maple.progress import duration
 
 
 HEAD = """\
-                                trainable          million          GB: weights, adapter, gradients,        smallest    hours    price
-base              rank cells done        %  steps   tokens          Adam, activations, peak                 that fits  a cell   to pay"""
+                                trainable          million  GB: weights, adapter, gradients,         fits   hours    price
+base              rank cells done       %   steps   tokens  Adam, activations, peak                  on    a cell   to pay"""
 
 
 def main(params, arguments):
@@ -30,7 +31,7 @@ def main(params, arguments):
     whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     print(f"device: {device.name} ({whose})")
     checkpointing = "with" if recipe.gradient_checkpointing else "without"
-    print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}; GB are 10^9 bytes")
+    print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}")
     print()
     print(HEAD)
     order = lambda line: (line.cell.base.model, -line.cell.base.bits, line.cell.rank)  # noqa: E731
@@ -51,11 +52,11 @@ def print_group(params, group, device):
     cell, memory = most.cell, most.memory
     todo = [line for line in group if not line.done]
     hours = [line.hours for line in group]
+    gb = [size / 1e9 for size in dataclasses.astuple(memory)]
     print(
         f"{cell.base.name:17}{cell.rank:5}{len(group):6}{len(group) - len(todo):5}{most.trainable_percent:10.4f}"
         f"{max(line.steps for line in group):7,}{sum(line.tokens for line in group) / len(group) / 1e6:9.2f}"
-        f"{memory.weights / 1e9:8.2f}{memory.adapter / 1e9:6.2f}{memory.gradients / 1e9:6.2f}{memory.optimiser / 1e9:6.2f}"
-        f"{memory.activations / 1e9:7.2f}{memory.peak / 1e9:7.2f}  {plan.smallest_device(params, memory.peak):9}"
+        f"{gb[0]:8.2f}{gb[1]:6.2f}{gb[2]:6.2f}{gb[3]:6.2f}{gb[4]:7.2f}{memory.peak / 1e9:7.2f}  {plan.smallest_device(params, memory.peak):9}"
         f"{sum(hours) / len(hours):7.2f}{sum(line.hours for line in todo) * device.price_per_hour:9,.2f}"
     )
 
@@ -67,10 +68,14 @@ def print_totals(params, todo, device):
     bases = sum(2 * plan.shape_of(params, model).parameters for model in params.models)
     print(
         f"in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
-        f"{duration(3600 * hours)} on one {device.name}, {hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
+        f"{duration(3600 * hours)} on one {device.name}, "
+        f"{hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
     checkpoint = 3 * max((line.adapter_bytes for line in todo), default=0)
-    print(f"disk: {disk / 1e9:.2f} GB of adapters, {bases / 1e9:.2f} GB of base models, {checkpoint / 1e9:.2f} GB for a checkpoint")
+    print(
+        f"disk: {disk / 1e9:.2f} GB of adapters, {bases / 1e9:.2f} GB of base models, "
+        f"{checkpoint / 1e9:.2f} GB for a checkpoint"
+    )
     print("training only: evaluation, the judge and preparation come on top")
 
 
@@ -83,7 +88,10 @@ def print_sources(lines):
         )
     if "assumed" in speeds:
         shares = ", ".join(f"{share:.0%} at {bits} bits" for bits, share in sorted(estimate.ASSUMED_MFU.items()))
-        print(f"assumed: useful work at a share of the data sheet's peak: {shares} (benchmarks/throughput.csv has no such row)")
+        print(
+            f"assumed: useful work at a share of the data sheet's peak: {shares}; "
+            "benchmarks/throughput.csv has no such row"
+        )
     if "measured" in speeds:
         print("speeds measured: benchmarks/throughput.csv")
     if "this grid" in speeds:

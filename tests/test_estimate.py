@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from maple import batches, estimate, model, params, plan, shapes, sources, training
 from maple.params import TARGETS
 
-# docs/DEVIATIONS.md and the model cards: percent of trainable parameters as PEFT prints it, by adapted modules and rank.
+# Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
 RANKS = (8, 16, 32, 64, 128)
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 PERCENT = {
@@ -66,12 +66,15 @@ def test_parameters_equal_those_of_the_model_without_weights_and_of_peft_on_it(n
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weight_memory_of_both_models_at_every_width(name):
-    found = [estimate.weight_bytes(shape(name), bits, double) / 2**30 for bits, double in ((16, True), (8, True), (4, True), (4, False))]
+    found = [
+        estimate.weight_bytes(shape(name), bits, double) / 2**30
+        for bits, double in ((16, True), (8, True), (4, True), (4, False))
+    ]
     assert found == pytest.approx(WEIGHTS[name], abs=0.01)
 
 
 class Allocated(TorchDispatchMode):
-    """Bytes of live tensors while it is on, and their peak. A library's scratch memory inside one operation is not seen."""
+    """Bytes of live tensors while it is on, and their peak; scratch memory inside one operation is not seen."""
 
     def __init__(self):
         super().__init__()
@@ -128,9 +131,17 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
     tiny.save_rows(tmp_path / "train.arrow", count=8, longest=256)
     rows = batches.Rows(tmp_path / "train.arrow")
     recipe = dataclasses.replace(
-        RECIPE, path=path, gradient_checkpointing=checkpointing, micro_batch_tokens=tokens, batch_rows=8, max_steps=2, epochs=2
+        RECIPE,
+        path=path,
+        gradient_checkpointing=checkpointing,
+        micro_batch_tokens=tokens,
+        batch_rows=8,
+        max_steps=2,
+        epochs=2,
     )
-    lora = model.add_lora(model.load_base(tmp_path / "model", bits, recipe.quantisation, torch.device("cpu")), recipe, rank)
+    lora = model.add_lora(
+        model.load_base(tmp_path / "model", bits, recipe.quantisation, torch.device("cpu")), recipe, rank
+    )
     with Allocated() as allocated:
         training.finetune(lora, rows, recipe, 42, {}, tmp_path / "state" / "state.pt")
     own = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in lora.state_dict().values()}.values())
