@@ -70,8 +70,8 @@ class Decoding:
         slots = np.zeros(len(counts) * counts.max(), np.int64)
         slots[back] = np.arange(len(back))
         self._slots, self._back = (torch.from_numpy(places).to(self._device) for places in (slots, back))
-        # One prompt per row: both are the identity.
-        self._alone = counts.max() == 1
+        # As many prompts in each row: both are the identity.
+        self._even = counts.min() == counts.max()
         hidden = torch.from_numpy(~self._seen).to(self._device)
         self._hidden = torch.zeros(hidden.shape, device=self._device).masked_fill_(hidden, -torch.inf)[:, None, None]
 
@@ -109,11 +109,11 @@ class Decoding:
 
     def _by_row(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """(prompts, key heads, heads, a) times its row's (rows, key heads, a, b)."""
-        if self._alone:
-            return left @ right
         (_, shared, heads, a), number = left.shape, len(right)
-        block = left[self._slots].view(number, -1, shared, heads, a).transpose(1, 2).reshape(number, shared, -1, a) @ right
-        return block.view(number, shared, -1, heads, block.shape[-1]).transpose(1, 2).flatten(0, 1)[self._back]
+        block = left if self._even else left[self._slots]
+        block = block.view(number, -1, shared, heads, a).transpose(1, 2).reshape(number, shared, -1, a) @ right
+        block = block.view(number, shared, -1, heads, block.shape[-1]).transpose(1, 2).flatten(0, 1)
+        return block if self._even else block[self._back]
 
     @staticmethod
     def _by_prefix(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

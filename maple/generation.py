@@ -79,7 +79,8 @@ def generate_batches(
         if not tokens:
             raise Failed(index, "its prompt has no tokens")
     prefixes = packed.Prefixes(model, read=False)
-    for group in _plan(encoded, packed.balance(model)):
+    # One more group is one more pass for each of its tokens.
+    for group in _plan(encoded, packed.balance(model), trie.PASS * max_new_tokens):
         prefixes.keep_only(group)
         for rows in group.batches(ANSWERED * batch_tokens):
             if any(index not in done for row in rows for _, index in row.marks):
@@ -87,10 +88,10 @@ def generate_batches(
                     yield {index: text for index, text in sorted(texts.items()) if index not in done}
 
 
-def _plan(encoded: list[list[int]], balance: float) -> list[Group]:
+def _plan(encoded: list[list[int]], balance: float, overhead: float) -> list[Group]:
     """Groups whose rows' marks say where prompts end, all but their last token, which is the first to be decoded."""
     marks = [[(len(tokens) - 2, index)] if len(tokens) > 1 else [] for index, tokens in enumerate(encoded)]
-    groups = trie.plan([np.array(tokens[:-1], dtype=np.int64) for tokens in encoded], marks, balance)
+    groups = trie.plan([np.array(tokens[:-1], dtype=np.int64) for tokens in encoded], marks, balance, overhead)
     groups[0].rows += [_nothing(index) for index, mark in enumerate(marks) if not mark]
     for group in groups:
         if group.prefix is not None:

@@ -95,7 +95,7 @@ def score(
         read = len(option.tokens) - 1
         marks.append([(depth, (place, depth, option.tokens[depth + 1])) for depth in range(read - option.answer, read)])
         usage.asked += read if owner[place] not in done else 0
-    plan = trie.plan([np.array(option.tokens[:-1]) for option in options], marks, packed.balance(model))
+    plan = trie.plan([np.array(option.tokens[:-1]) for option in options], marks, packed.balance(model), trie.PASS)
 
     found: list[dict[int, tuple[float, bool]]] = [{} for _ in options]
     missing = [sum(option.answer for option in request) for request in by_request]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 # What one more forward pass costs besides its tokens, in tokens.
-OVERHEAD = 512
+PASS = 512
 
 
 @dataclass(eq=False)
@@ -73,11 +73,14 @@ class Group:
             yield batch
 
 
-def plan(sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, Any]]], balance: float) -> list[Group]:
+def plan(
+    sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, Any]]], balance: float, overhead: float
+) -> list[Group]:
     """Groups in an order in which every parent comes before its children.
 
     `marks[i]` says at which depths of sequence i something is to be read there; each mark ends up in exactly one
-    row or prefix. `balance` is the number of keys at which a token's attention costs as much as all else.
+    row or prefix. `balance` is the number of keys at which a token's attention costs as much as all else,
+    `overhead` what one more group costs, in tokens.
     """
     root = _tree(sequences, marks)
     groups = [Group(None, None)]
@@ -89,7 +92,7 @@ def plan(sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, An
         sizes = np.array([child.size for child in node.children], dtype=float)
         whole = head + sizes.sum()
         as_row = whole * (balance + whole)
-        as_prefix = head * (balance + head) + OVERHEAD * balance + (sizes * (balance + head + sizes)).sum()
+        as_prefix = head * (balance + head) + overhead * balance + (sizes * (balance + head + sizes)).sum()
         as_copies = ((head + sizes) * (balance + head + sizes)).sum()
         if not node.children or as_row <= min(as_prefix, as_copies):
             group.rows.append(_row([*above, node]))

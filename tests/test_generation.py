@@ -35,7 +35,7 @@ def test_texts_are_those_of_plain_greedy_generation(model, stop):
 @pytest.mark.parametrize("balance", [0.01, 30, 1e9])
 def test_texts_depend_neither_on_sharing_nor_on_batches(balance, monkeypatch):
     monkeypatch.setattr(packed, "balance", lambda model: balance)
-    monkeypatch.setattr(trie, "OVERHEAD", 0 if balance == 30 else 10**6)
+    monkeypatch.setattr(trie, "PASS", 0 if balance == 30 else 10**6)
     model = MODELS["mistral with a window"]
     expected = reference.generate(model, TOKENISER, PROMPTS, 12, ())
     for batch_tokens in (1, 40, 10**6):

@@ -64,7 +64,7 @@ def test_scores_equal_a_forward_pass_per_option(model, tokeniser, shape):
 def test_it_does_not_matter_how_shared_prefixes_are_computed(model, balance, monkeypatch):
     """As one tree, after a stored prefix (and one after that), or as copies."""
     monkeypatch.setattr(packed, "balance", lambda model: balance)
-    monkeypatch.setattr(trie, "OVERHEAD", 0 if balance == 30 else 10**6)
+    monkeypatch.setattr(trie, "PASS", 0 if balance == 30 else 10**6)
     model, tokeniser = MODELS[model], TOKENISERS["bytes"]
     requests = [(f"{shots}{passage}Q: {i}", [" A", " B", " both"]) for shots in ("", SHOTS, SHOTS[:90]) for passage in PASSAGES for i in range(4)]
     assert difference(ours(model, tokeniser, requests), reference.score(model, tokeniser, requests)) < 1e-4

@@ -29,13 +29,13 @@ def path(group, row, place) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("balance", [0.1, 10, 400, 1e9])
 @pytest.mark.parametrize("seed", range(12))
-def test_each_mark_sees_exactly_its_own_sequence(seed, balance, monkeypatch):
+def test_each_mark_sees_exactly_its_own_sequence(seed, balance):
     rng = random.Random(seed)
-    monkeypatch.setattr(trie, "OVERHEAD", rng.choice([0, 20, 512]))
+    overhead = rng.choice([0, 20, 512])
     sequences = random_sequences(rng)
     marks = [[(d, (i, d)) for d in sorted(rng.sample(range(len(s)), min(len(s), 3)))] for i, s in enumerate(sequences)]
     found = []
-    for group in trie.plan(sequences, marks, balance):
+    for group in trie.plan(sequences, marks, balance, overhead):
         for row in [*group.rows, *([group.prefix] if group.prefix else [])]:
             for place, (index, depth) in row.marks:
                 seen = path(group, row, place)
@@ -48,13 +48,13 @@ def test_each_mark_sees_exactly_its_own_sequence(seed, balance, monkeypatch):
 def test_what_all_share_is_a_prefix_what_some_share_a_row():
     shots, passages = np.arange(1000), [np.arange(200) + 2000 * k for k in (1, 2, 3, 4, 5, 6)]
     sequences = [np.concatenate([shots, passage, [question]]) for passage in passages for question in range(5)]
-    outer, group = trie.plan(sequences, [[]] * len(sequences), balance=3000)
+    outer, group = trie.plan(sequences, [[]] * len(sequences), balance=3000, overhead=512)
     assert not outer.rows and len(group.prefix) == 1000
     assert [len(row) for row in group.rows] == [205] * 6
 
 
 def test_one_sequence_is_one_row_and_a_batch_holds_at_least_one():
-    (group,) = trie.plan([np.arange(50)], [[(49, "end")]], balance=384)
+    (group,) = trie.plan([np.arange(50)], [[(49, "end")]], balance=384, overhead=512)
     assert [row.marks for row in group.rows] == [[(49, "end")]]
     assert [len(batch) for batch in group.batches(10)] == [1]
 
