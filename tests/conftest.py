@@ -3,3 +3,8 @@
 import os
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+
+def pytest_collection_modifyitems(items):
+    """The two long files first, so that the workers of `make test` end together."""
+    items.sort(key=lambda item: item.path.name not in ("test_reproduce.py", "test_container.py"))
