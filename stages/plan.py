@@ -13,8 +13,8 @@ from maple.progress import duration
 
 
 HEAD = """\
-                                trainable          million  GB: weights, adapter, gradients,         fits   hours    price
-base              rank cells done       %   steps   tokens  Adam, activations, peak                  on    a cell   to pay"""
+                                trainable         million  GB: weights, adapter, gradients,        fits   hours    price
+base              rank cells done       %  steps   tokens  Adam, activations, peak                 on    a cell   to pay"""
 
 
 def main(params, arguments):
@@ -54,9 +54,10 @@ def print_group(params, group, device):
     hours = [line.hours for line in group]
     gb = [size / 1e9 for size in dataclasses.astuple(memory)]
     print(
-        f"{cell.base.name:17}{cell.rank:5}{len(group):6}{len(group) - len(todo):5}{most.trainable_percent:10.4f}"
+        f"{cell.base.name:17}{cell.rank:5}{len(group):6}{len(group) - len(todo):5}{most.trainable_percent:9.4f}"
         f"{max(line.steps for line in group):7,}{sum(line.tokens for line in group) / len(group) / 1e6:9.2f}"
-        f"{gb[0]:8.2f}{gb[1]:6.2f}{gb[2]:6.2f}{gb[3]:6.2f}{gb[4]:7.2f}{memory.peak / 1e9:7.2f}  {plan.smallest_device(params, memory.peak):9}"
+        f"{gb[0]:8.2f}{gb[1]:6.2f}{gb[2]:6.2f}{gb[3]:6.2f}{gb[4]:7.2f}{memory.peak / 1e9:7.2f}"
+        f"  {plan.smallest_device(params, memory.peak):9}"
         f"{sum(hours) / len(hours):7.2f}{sum(line.hours for line in todo) * device.price_per_hour:9,.2f}"
     )
 
