@@ -27,7 +27,7 @@ reproduce: check ## every stage of PROFILE, from download to report; shows the b
 
 test: ## the tests, with what they need
 	@VENV=$(VENV) bash requirements/install.sh test
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 compare: setup ## our tables against the paper's; exit 0 same, 1 differs, 2 missing, 3 could not run
 	@python -m stages.verdict --profile $(PROFILE)
