@@ -7,12 +7,22 @@ import resource
 import time
 from typing import Any
 
+from maple.params import Params
+
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can move a number. Reads metadata, imports nothing."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def settle(params: Params) -> None:
+    """Smoke computes on one thread: its models are too small for more, and sums are then the same on any machine's cores."""
+    if params.sources == "smoke":
+        import torch
+
+        torch.set_num_threads(1)
 
 
 class Bill:

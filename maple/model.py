@@ -2,16 +2,22 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from maple.errors import MapleError
 from maple.params import Recipe, RecipeQuantisation
 
 # LLM.int8 logs one line per call on CPU about its cast to float16, and bitsandbytes one about an optional kernel.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# peft 0.21 reads a property that transformers 5 has renamed.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+# Its bar counts tensors; ours counts what a person waits for.
+disable_progress_bar()
 
 COMPUTE = torch.bfloat16
 

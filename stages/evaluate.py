@@ -15,8 +15,9 @@ def main(params, arguments):
     subject, weights, adapter, quantisation = subject_of(params, arguments.name)
 
     def load():
-        from maple import model
+        from maple import environment, model
 
+        environment.settle(params)
         base = model.load_base(weights, subject.evaluated_bits, quantisation, model.device())
         return model.attach_adapter(base, adapter) if adapter else base.eval(), model.load_tokeniser(weights)
 

@@ -34,6 +34,7 @@ def main(params, arguments):
     }
 
     bill = environment.Bill()
+    environment.settle(params)
     import torch
 
     torch.manual_seed(cell.seed)
