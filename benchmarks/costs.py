@@ -32,20 +32,24 @@ def main() -> None:
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment["PATH"] = f"{clone / '.venv' / 'bin'}:{environment['PATH']}"
-    rows = []
-    for verb in VERBS:
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", MEASURE, *verb.split()], cwd=clone, env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - started
-        if done.returncode:
-            sys.exit(f"{verb} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-        rows.append({"command": verb, "seconds": round(seconds), "peak_gb": round(int(done.stdout.split()[-1]) / 1e6, 2)})
-        print(rows[-1], flush=True)
     with open(ROOT / "benchmarks" / "costs.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=["command", "seconds", "peak_gb", "cores", "date"], lineterminator="\n")
         writer.writeheader()
-        for row in rows:
+        for verb in VERBS:
+            seconds, peak_gb = measure(verb.split(), clone, environment)
+            row = {"command": verb, "seconds": round(seconds), "peak_gb": round(peak_gb, 2)}
             writer.writerow(row | {"cores": os.cpu_count(), "date": datetime.date.today().isoformat()})
+            file.flush()
+            print(row, flush=True)
+
+
+def measure(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds and peak GB of the largest process of a command; ends the script if the command fails."""
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", MEASURE, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return time.perf_counter() - started, int(done.stdout.split()[-1]) / 1e6
 
 
 if __name__ == "__main__":
