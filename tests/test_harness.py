@@ -1,9 +1,11 @@
 """Side by side with lm-evaluation-harness: its own tasks and prompts on the same files, offline.
 
-Per-option log-likelihoods within 1e-3 in fp32, accuracies exactly, generated strings to the letter.
+Per-option log-likelihoods within 1e-3 in fp32, accuracies exactly, generated strings to the letter. With
+MAPLE_SOURCES=artifacts/<profile>/sources the XCOPA files of that folder are scored too, in full.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from lm_eval.tasks import TaskManager
 
 import toy
 import upstream
-from maple import generation, params, scoring
+from maple import generation, params, record, scoring
 from maple.evaluation import Subject, evaluate
 
 HARNESS = Path(lm_eval.__file__).parent / "tasks"
@@ -58,11 +60,25 @@ def local_task(folder: Path, name: str, split: str, data: Path) -> str:
 @pytest.mark.parametrize("tokeniser", TOKENISERS)
 @pytest.mark.parametrize("name", TASKS)
 def test_its_own_tasks_give_the_same_log_likelihoods_and_accuracy(name, tokeniser, datasets, tmp_path):
-    task, language, split, data = TASKS[name]
-    model, tokeniser = toy.model("mistral", context=1024), TOKENISERS[tokeniser]
+    assert compare(name, *TASKS[name], TOKENISERS[tokeniser], datasets, tmp_path) == ROWS
+
+
+@pytest.mark.skipif("MAPLE_SOURCES" not in os.environ, reason="MAPLE_SOURCES names no folder with real rows")
+@pytest.mark.parametrize("language", ["et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh"])
+def test_real_xcopa_gives_the_same_log_likelihoods_and_accuracy(language, tmp_path):
+    datasets = Path(os.environ["MAPLE_SOURCES"]).absolute() / "datasets"
+    data = f"xcopa/{language}/test-00000-of-00001.parquet"
+    if not (datasets / data).exists():
+        pytest.skip(f"{data} is not there")
+    assert compare(f"xcopa/default_{language}", "xcopa", language, "test", data, TOKENISERS["bytes"], datasets, tmp_path) == 500
+
+
+def compare(name: str, task: str, language: str, split: str, data: str, tokeniser, datasets: Path, folder: Path) -> int:
+    """Run the harness's task and ours on a file; returns the number of rows."""
+    model = toy.model("mistral", context=1024)
     results = lm_eval.simple_evaluate(
         harness(model, tokeniser),
-        tasks=[local_task(tmp_path, name, split, datasets / data)],
+        tasks=[local_task(folder, name, split, datasets / data)],
         task_manager=TaskManager(include_defaults=False),
         log_samples=True,
         bootstrap_iters=0,
@@ -71,17 +87,15 @@ def test_its_own_tasks_give_the_same_log_likelihoods_and_accuracy(name, tokenise
     theirs = [[float(answer[0]) for answer in sample["filtered_resps"]] for sample in sorted(samples, key=lambda s: s["doc_id"])]
 
     evaluated = params.parse(Path(__file__).parents[1] / "params.yaml").evaluation
-    options = dataclasses.replace(evaluated.tasks[task], languages=[language], split=split, limit=None, prompt_set="harness")
+    options = dataclasses.replace(evaluated.tasks[task], languages=[language], split=split, limit=None, shots=0, normalisation="none", prompt_set="harness")
     evaluated = dataclasses.replace(evaluated, tasks={task: options})
-    found = evaluate(
-        Subject("toy", "base", "toy", 16, 16), lambda: (model, tokeniser), evaluated, datasets.parent, tmp_path / "work", tmp_path / "out", "smoke"
-    )
-    from maple import record
-
-    ours = [[o["logprob"] for o in row["options"]] for row in record.read_jsonl_gz(tmp_path / "out" / "examples" / f"{task}-{language}.jsonl.gz")]
-    assert len(ours) == len(theirs) == ROWS
+    subject = Subject("toy", "base", "toy", 16, 16)
+    found = evaluate(subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "out", "smoke")
+    examples = record.read_jsonl_gz(folder / "out" / "examples" / f"{task}-{language}.jsonl.gz")
+    ours = [[option["logprob"] for option in row["options"]] for row in examples]
     assert max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)) < 1e-3
     assert found["scores"][0]["value"] == metrics["acc,none"]
+    return len(ours)
 
 
 REQUESTS = [
