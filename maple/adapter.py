@@ -6,8 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from maple import record
+from maple.sources import Source
 
 SCHEMA = "maple.adapter/1"
+
+
+def save(tuned, folder: Path, source: Source) -> None:
+    """Write what stock `PeftModel.from_pretrained` loads, naming the base by its pin; the same bytes at every call.
+
+    PEFT keeps the target modules as a set and writes them in any order. No embedding is trained; told so, PEFT does
+    not ask the Hub for the base's configuration.
+    """
+    config = tuned.peft_config["default"]
+    config.base_model_name_or_path, config.revision = source.hub_id, source.revision
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    written = record.read_json(folder / "adapter_config.json")
+    record.write_json(folder / "adapter_config.json", written | {"target_modules": sorted(written["target_modules"])})
 
 
 def write_curve(path: Path, curve: list[dict[str, float]]) -> None:

@@ -28,7 +28,8 @@ def settle(params: Params) -> None:
 class Bill:
     """Time, memory and machine of a stage.
 
-    >>> bill = Bill(); ...; record.write_json(folder / "bill.json", bill.total(steps=12))
+        bill = Bill()
+        record.write_json(folder / "bill.json", bill.total(steps=12))
     """
 
     def __init__(self) -> None:

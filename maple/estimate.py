@@ -124,8 +124,7 @@ def activation_bytes(shape: Shape, bits: int, rank: int, recipe: Recipe, row_tok
 def steps(rows: int, recipe: Recipe) -> int:
     """Optimiser steps of a cell, as maple/batches.py makes them: each epoch's last step may be short.
 
-    >>> steps(10, recipe_of_4_rows_a_step_and_2_epochs)
-    6
+    Ten rows, four a step, in two epochs are six steps.
     """
     wanted = round(rows * recipe.epochs)
     whole, part = divmod(wanted, rows)

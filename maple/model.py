@@ -56,11 +56,7 @@ def load_tokeniser(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def lora_alpha(recipe: Recipe, rank: int) -> int:
-    """LoRA's alpha for a rank: a fixed number, or the recipe's multiple of the rank written like `2r`.
-
-    >>> lora_alpha(recipe_with_alpha_2r, rank=64)
-    128
-    """
+    """LoRA's alpha for a rank: a fixed number, or the recipe's multiple of the rank (`2r` at rank 64 is 128)."""
     alpha = recipe.lora.alpha
     return alpha if isinstance(alpha, int) else int(alpha.removesuffix("r")) * rank
 

@@ -73,7 +73,7 @@ def main(params, arguments):
         "versions": environment.versions(),
     }
     with record.folder(params.artifacts / "adapters" / arguments.name) as folder:
-        tuned.save_pretrained(folder)
+        adapter.save(tuned, folder, source)
         adapter.write_curve(folder / "curve.csv", outcome.curve)
         record.write_text(folder / "README.md", adapter.card(result, source.card()))
         record.write_json(

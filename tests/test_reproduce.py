@@ -72,7 +72,7 @@ def copies(tmp_path_factory):
 def finished(copies):
     """The first copy, put back to its finished state before each test."""
     run(copies[0], "git", "checkout", "-q", "--", ".")
-    run(copies[0], "dvc", "checkout", "-q", "dvc.yaml")
+    run(copies[0], "dvc", "checkout", "-q", "--force", "dvc.yaml")
     return copies[0]
 
 
