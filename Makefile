@@ -12,30 +12,30 @@ PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
-setup: ## build the environment from the hash-locked list; ends at once when it stands
+setup: ## build the environment from the hash-locked list; ends at once when it stands (1 min)
 	@VENV=$(VENV) bash requirements/install.sh
 
-check: setup ## what this machine lacks for PROFILE (default smoke), before anything starts
+check: setup ## what this machine lacks for PROFILE (default smoke), before anything starts (1 s)
 	python -m stages.check --profile $(PROFILE)
 
-plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all
+plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all (2 s)
 	python -m stages.plan --profile $(PROFILE)
 
-reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not)
+reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 5 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
 	dvc repro $(PIPELINE)
 
-test: ## the tests, with what they need
+test: ## the tests, with what they need (15 min)
 	@VENV=$(VENV) bash requirements/install.sh test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-compare: setup ## our tables against the paper's; exit 0 same, 1 differs, 2 missing, 3 could not run
+compare: setup ## our tables against the paper's; exit 0 same, 1 differs, 2 missing, 3 could not run (1 s)
 	@python -m stages.verdict --profile $(PROFILE)
 
-report: setup ## the HTML report again
+report: setup ## the HTML report again (5 s)
 	dvc repro --single-item $(PIPELINE):report
 
-verify-sources: setup ## whether every pinned model and data set can be reached
+verify-sources: setup ## whether every pinned model and data set can be reached (needs the network)
 	python -m stages.verify_sources --profile $(PROFILE)
 
 clean: ## remove outputs and half results of every profile (not the environment, not DVC's cache)

@@ -33,12 +33,12 @@ def main() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment["PATH"] = f"{clone / '.venv' / 'bin'}:{environment['PATH']}"
     with open(ROOT / "benchmarks" / "costs.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=["command", "seconds", "peak_gb", "cores", "date"], lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=["command", "seconds", "peak_gb", "cores", "date", "note"], lineterminator="\n")
         writer.writeheader()
         for verb in VERBS:
             seconds, peak_gb = measure(verb.split(), clone, environment)
             row = {"command": verb, "seconds": round(seconds), "peak_gb": round(peak_gb, 2)}
-            writer.writerow(row | {"cores": os.cpu_count(), "date": datetime.date.today().isoformat()})
+            writer.writerow(row | {"cores": os.cpu_count(), "date": datetime.date.today().isoformat(), "note": ""})
             file.flush()
             print(row, flush=True)
 

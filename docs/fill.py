@@ -26,8 +26,8 @@ def results() -> str:
 def costs() -> str:
     with open(ROOT / "benchmarks" / "costs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = ["| command | wall time | peak memory |", "|---|---|---|"]
-    lines += [f"| `{row['command']}` | {_time(int(row['seconds']))} | {row['peak_gb']} GB |" for row in rows]
+    lines = ["| command | wall time | peak memory | |", "|---|---|---|---|"]
+    lines += [f"| `{row['command']}` | {_time(int(row['seconds']))} | {row['peak_gb']} GB | {row['note']} |" for row in rows]
     note = f"On {rows[0]['cores']} cores without a GPU, {rows[0]['date']}, in a fresh clone; peak memory is that of the largest process."
     return "\n".join(lines) + f"\n\n{note} `python benchmarks/costs.py FOLDER` measures it."
 
