@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MapleError(f"{path} is missing", why="the stage that writes it has not finished", do="run `dvc repro`") from error
     except ValueError as error:
-        raise MapleError(f"{path} is not valid JSON", why=str(error), do=f"delete it and run `dvc repro`") from error
+        raise MapleError(f"{path} is not valid JSON", why=str(error), do="delete it and run `dvc repro`") from error
 
 
 def write_jsonl_gz(path: Path, rows: Iterable[dict]) -> None:
