@@ -2,21 +2,7 @@
 
 import os
 
-import pytest
-
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a random Llama, a random Mistral and a tokenised training set (tests/tiny.py)."""
-    import tiny  # late: it imports torch, which most tests do without
-
-    folder = tmp_path_factory.mktemp("world")
-    tiny.save_model(folder / "llama")
-    tiny.save_model(folder / "mistral", "mistral")
-    tiny.save_rows(folder / "train.arrow")
-    return folder
 
 
 def pytest_collection_modifyitems(items):

@@ -16,6 +16,7 @@ import upstream
 from maple import encoding, params, scores, scoring, tasks
 from maple.errors import MapleError
 from maple.evaluation import Subject, averages, choose, evaluate
+from maple.predictions import Store
 from maple.questions import questions, sheet
 
 SUBJECT = Subject("toy-16bit", "base", "toy", 16, 16, identity={"base": "1"})
@@ -94,6 +95,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 import test_evaluation as tests
+from maple.predictions import Store
 appends, append = 0, Store.append
 def killing(store, rows):
     global appends

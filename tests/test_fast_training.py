@@ -18,6 +18,15 @@ RECIPE = dataclasses.replace(
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    tiny.save_model(folder / "llama")
+    tiny.save_model(folder / "mistral", "mistral")
+    tiny.save_rows(folder / "train.arrow")
+    return folder
+
+
 def tuned(world, bits=16, kind="llama", dropout=0.0, dtype=None):
     recipe = dataclasses.replace(RECIPE, lora=dataclasses.replace(RECIPE.lora, dropout=dropout))
     torch.manual_seed(1)

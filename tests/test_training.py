@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from maple import batches, model, params, training
@@ -23,6 +24,15 @@ RECIPE = dataclasses.replace(
     warmup=0.0,
     lora=dataclasses.replace(params.load("smoke").recipe.lora, dropout=0.0),
 )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    tiny.save_model(folder / "llama")
+    tiny.save_model(folder / "mistral", "mistral")
+    tiny.save_rows(folder / "train.arrow")
+    return folder
 
 
 def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8):
