@@ -8,9 +8,10 @@ import dataclasses
 import os
 from pathlib import Path
 
+import outside
 import pytest
 
-lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed (requirements/test.txt has it)")
+lm_eval = outside.package("lm_eval")
 
 import torch
 import yaml

@@ -6,6 +6,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import outside
 import pytest
 
 from maple import judgements, judges, length_control, record
@@ -281,7 +282,7 @@ def server():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_BASE", f"http://127.0.0.1:{server.server_port}/v1")
         patch.setenv("OPENAI_API_KEY", "test")
-        pytest.importorskip("alpaca_eval.annotators", reason="the tests' lock has it, the pipeline's does not")
+        outside.package("alpaca_eval.annotators")
         yield server
     server.shutdown()
 
@@ -364,9 +365,9 @@ def test_a_missing_package_says_how_to_go_on(monkeypatch):
 @pytest.fixture
 def gamed(tmp_path, monkeypatch):
     """Judgements of a long-winded and a terse model in df_gamed.csv's columns, in place of the Hub's."""
-    pandas = pytest.importorskip("pandas", reason="comes with alpaca_eval")
-    pytest.importorskip("alpaca_eval", reason="the tests' lock has it, the pipeline's does not")
+    outside.package("alpaca_eval")
     import huggingface_hub
+    import pandas
 
     rng = random.Random(0)
     difficulty = [rng.gauss(0, 1) for _ in range(60)]
