@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from maple import estimate, sources
-from maple.cell import Cell
+from maple import estimate, evaluation_plan, sources
+from maple.cell import Base, Cell
 from maple.estimate import Device, Memory, Rows
+from maple.evaluation_plan import Scoring
 from maple.params import Params, Recipe
 from maple.shapes import Shape
 
@@ -69,6 +70,24 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device) 
         speed_from=origin,
         adapter_bytes=memory.adapter,
     )
+
+
+def scorings(params: Params, device: Device) -> list[Scoring]:
+    """The evaluation of every cell, and of the bases as they are."""
+    models = [(cell.name, cell.base) for cell in params.cells] + [(base.name, base) for base in params.bases]
+    return [scoring(params, name, base, device) for name, base in models]
+
+
+def scoring(params: Params, name: str, base: Base, device: Device) -> Scoring:
+    scores = params.artifacts / "scores"
+    hours = evaluation_plan.hours_of(scores, base.name)
+    measured = hours is not None
+    if not measured:
+        hours = START_SECONDS[params.sources] / 3600
+        if params.sources == "hub":
+            shape = shape_of(params, base.model)
+            hours += evaluation_plan.assumed_hours(params.evaluation, shape, base.bits, device)
+    return Scoring(name, (scores / name / "record.json").exists(), hours, measured)
 
 
 def shape_of(params: Params, model: str) -> Shape:

@@ -8,7 +8,7 @@ python -m stages.plan --cell experiment
 import dataclasses
 from itertools import groupby
 
-from maple import estimate, plan, preflight, stage
+from maple import estimate, evaluation_plan, plan, preflight, stage
 from maple.progress import duration
 
 
@@ -22,9 +22,10 @@ def main(params, arguments):
     if arguments.cell:
         cell, recipe = params.cell_of(arguments.cell)
         cells = [plan.line(params, cell, recipe, arguments.cell, device)]
+        scorings = [plan.scoring(params, arguments.cell, cell.base, device)]
     else:
         recipe = params.recipe
-        cells = plan.lines(params, device)
+        cells, scorings = plan.lines(params, device), plan.scorings(params, device)
     todo = [line for line in cells if not line.done]
     title = "SMOKE profile" if params.profile == "smoke" else f"{params.profile} profile"
     print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
@@ -39,6 +40,7 @@ def main(params, arguments):
         print_group(params, list(group), device)
     print()
     print_totals(params, todo, device)
+    print_scorings(params, scorings, device)
     print_sources(cells)
     lacking = [finding for finding in preflight.findings(params) if finding.do]
     print("this machine lacks nothing" if not lacking else "this machine lacks:")
@@ -68,7 +70,7 @@ def print_totals(params, todo, device):
     disk = sum(line.adapter_bytes for line in todo)
     bases = sum(2 * plan.shape_of(params, model).parameters for model in params.models)
     print(
-        f"in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
+        f"training in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
         f"{duration(3600 * hours)} on one {device.name}, "
         f"{hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
@@ -77,7 +79,24 @@ def print_totals(params, todo, device):
         f"disk: {disk / 1e9:.2f} GB of adapters, {bases / 1e9:.2f} GB of base models, "
         f"{checkpoint / 1e9:.2f} GB for a checkpoint"
     )
-    print("training only: evaluation, the judge and preparation come on top")
+
+
+def print_scorings(params, scorings, device):
+    todo = [scoring for scoring in scorings if not scoring.done]
+    examples, read, written = evaluation_plan.tokens(params.evaluation)
+    hours = sum(scoring.hours for scoring in todo)
+    print(
+        f"evaluation: {len(scorings)} models, {len(scorings) - len(todo)} scored already and skipped, "
+        f"{duration(3600 * hours)} for the others, {hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
+    )
+    if any(scoring.measured for scoring in todo):
+        print("its hours: what this grid's finished models took")
+    elif todo and params.sources == "hub":
+        print(
+            f"assumed for it: {examples:,} examples a model, {read / 1e6:,.0f} million tokens read, "
+            f"{written / 1e6:,.1f} million written, writing at {evaluation_plan.ASSUMED_WRITING_MFU:.0%} of the peak"
+        )
+    print("the judge and preparation come on top")
 
 
 def print_sources(lines):

@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maple import batches, estimate, model, params, plan, shapes, sources, training
+from maple import batches, estimate, evaluation_plan, model, params, plan, shapes, sources, tasks, training
 from maple.params import TARGETS
 
 # Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
@@ -184,6 +184,26 @@ def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monk
     assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
 
 
+def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replace_assumed_ones(tmp_path, monkeypatch):
+    assert set(evaluation_plan.LOADS) == set(tasks.TASKS)
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    device = plan.device_of(paper)[0]
+    before = plan.scorings(paper, device)
+    assert len(before) == len(paper.cells) + len(paper.bases) and not any(line.measured or line.done for line in before)
+    wide, narrow = (next(line.hours for line in before if f"-{bits}bit" in line.name) for bits in (16, 8))
+    assert 0.1 < wide < narrow < 24
+    folder = tmp_path / "scores" / paper.cells[0].name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    (folder / "bill.json").write_text('{"seconds": 7200}')
+    base = paper.cells[0].base.name
+    for line in plan.scorings(paper, device):
+        assert line.done == (line.name == paper.cells[0].name)
+        assert line.measured == line.name.startswith(base)
+        assert not line.measured or line.hours == 2
+
+
 def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_torch():
     code = (
         "import sys, runpy; sys.argv = ['plan', '--profile', 'paper'];"
@@ -193,7 +213,8 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
     assert done.returncode == 0, done.stderr
     assert "120 cells" in done.stdout
     assert len(done.stdout.splitlines()) < 50
-    for assumed in ("prices are assumed", "assumed: rows fill", "assumed: useful work"):
+    assert "evaluation: 126 models, 0 scored already" in done.stdout
+    for assumed in ("assumed for it", "prices are assumed", "assumed: rows fill", "assumed: useful work"):
         assert assumed in done.stdout
 
 
