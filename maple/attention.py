@@ -13,6 +13,8 @@ from transformers import AttentionInterface
 
 # Row lengths are rounded up to this: few distinct block shapes, for which the CPU's matrix library keeps its kernels.
 ROUND = 64
+# Queries at once on a CPU: those of a longer row see the keys up to the last of them only, and fit its cache.
+QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,11 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, wi
     With a sliding window a token sees itself and the window - 1 tokens before it. Scores are scaled by d^-1/2.
     """
     kernel = _on_cpu if q.device.type == "cpu" else _on_gpu
-    q, k, v = (_Pad.apply(x, layout) for x in (q, k, v))
-    outputs, start = [], 0
-    for rows, places in layout.blocks:
-        part = slice(start, start + rows * places)
-        block = [x[part].view(rows, places, x.shape[1], x.shape[2]) for x in (q, k, v)]
+    sizes = [rows * places for rows, places in layout.blocks]
+    outputs = []
+    for (rows, places), *block in zip(layout.blocks, *(_Pad.apply(x, layout).split(sizes) for x in (q, k, v))):
+        block = [x.view(rows, places, x.shape[1], x.shape[2]) for x in block]
         outputs.append(kernel(*block, _mask(places, window, q)).reshape(rows * places, q.shape[1], q.shape[2]))
-        start = part.stop
     return _Unpad.apply(torch.cat(outputs), layout)
 
 
@@ -79,14 +79,19 @@ def _on_cpu(q, k, v, mask) -> torch.Tensor:
     rows, places, heads, d = q.shape
     shared = k.shape[2]
     group = heads // shared
-    # The query heads that share a key head are stacked, so keys are never repeated.
-    q = q.view(rows, places, shared, group, d).permute(0, 2, 3, 1, 4).reshape(rows * shared, group * places, d)
     k, v = (x.transpose(1, 2).reshape(rows * shared, places, d) for x in (k, v))
     if mask is None:
         mask = torch.ones(places, places, dtype=torch.bool).tril_()
-    bias = torch.zeros(places, places, dtype=q.dtype).masked_fill_(~mask, float("-inf")).repeat(group, 1)
-    out = _Softmax.apply(q, k, v, bias)
-    return out.view(rows, shared, group, places, d).permute(0, 3, 1, 2, 4)
+    bias = torch.zeros(places, places, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+    outputs = []
+    for start in range(0, places, QUERIES):
+        stop = min(start + QUERIES, places)
+        # The query heads that share a key head are stacked, so keys are never repeated.
+        part = q[:, start:stop].view(rows, stop - start, shared, group, d).permute(0, 2, 3, 1, 4)
+        part = part.reshape(rows * shared, group * (stop - start), d)
+        out = _Softmax.apply(part, k[:, :stop], v[:, :stop], bias[start:stop, :stop].repeat(group, 1))
+        outputs.append(out.view(rows, shared, group, stop - start, d).permute(0, 3, 1, 2, 4))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 
 class _Softmax(torch.autograd.Function):

@@ -23,7 +23,7 @@ def first_token(tokeniser: Any) -> int:
 
 def encode(tokeniser: Any, text: str) -> list[int]:
     """Tokens with what the tokeniser puts before a text, but for one that begins with it already."""
-    return tokeniser.encode(text, add_special_tokens=not text.startswith(_first_text(tokeniser)))
+    return tokeniser.encode(text, add_special_tokens=not text.startswith(_first_text(tokeniser)), verbose=False)
 
 
 def encode_groups(tokeniser: Any, groups: Sequence[Sequence[str]]) -> list[list[list[int]]]:
@@ -114,7 +114,10 @@ def _joined(tokeniser: Any, groups: Sequence[Sequence[str]], cuts: list[list[int
 def _batch(tokeniser: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
     if not texts:
         return []
-    return tokeniser(list(texts), add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    # Not verbose: that a text is longer than the context is dealt with where it is cut.
+    return tokeniser(
+        list(texts), add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )["input_ids"]
 
 
 def _first_text(tokeniser: Any) -> str:

@@ -16,8 +16,8 @@ TABLES = Path(__file__).parents[1] / "benchmarks"
 
 # Bits per quantised weight: NF4 in blocks of 64 with a float32 scale, or with scales in 8 bits and a float32 per 256.
 BITS_NF4 = {False: 4 + 32 / 64, True: 4 + 8 / 64 + 32 / (64 * 256)}
-# Logits that maple/head.py makes at a time, and the bytes of each: in bfloat16, in float32 and as probabilities twice.
-HEAD_CHUNK, HEAD_BYTES = 4_000_000, 2 + 4 + 4 + 2
+# Logits that maple/head.py makes at a time, and the bytes of each: in bfloat16, and as probabilities in float32.
+HEAD_CHUNK, HEAD_BYTES = 4_000_000, 2 + 4
 
 # -- Assumed, until measured (benchmarks/throughput.csv) or known (prepared statistics) --
 # Share of the peak rate of bfloat16 products that useful work reaches: dequantising costs at 4 bits, more at 8.

@@ -16,9 +16,10 @@ from maple.predictions import Store
 from maple.progress import Progress
 from maple.questions import Question, Sheet, questions, sheet
 
+# Of the interval in a record. The tables' own (tables.confidence) are computed again, from the examples.
 CONFIDENCE = 0.95
 # What turns examples into answers: stored answers of an earlier version of these are not used.
-ENGINE = ("questions", "encoding", "scoring", "generation", "decoding", "packed", "trie", "model")
+ENGINE = ("questions", "encoding", "scoring", "generation", "decoding", "packed", "tree_attention", "trie", "model")
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,39 @@ FAMILIES = ("llama", "mistral")
 
 
 def hidden_states(
-    causal, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: Layout, wide: torch.dtype
+    causal,
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    layout: Layout,
+    wide: torch.dtype,
+    places: torch.Tensor,
 ) -> torch.Tensor:
-    """Last hidden states [T, h] of packed rows; `causal` is the model inside PEFT's wrapper."""
+    """Last hidden states [A, h] at the A `places` of T packed tokens; `causal` is the model inside PEFT's wrapper.
+
+    The last layer's other tokens serve as keys and values only, so nothing is computed of them after its attention.
+    """
     inner = causal.model
     x = inner.embed_tokens(input_ids)
     cos, sin = (part[0, :, None] for part in inner.rotary_emb(x, position_ids[None]))
-    for layer in inner.layers:
+    for number, layer in enumerate(inner.layers, start=1):
+        wanted = places if number == len(inner.layers) else None
         if inner.is_activation_checkpointing:
-            x = checkpoint(block, layer, x, cos, sin, layout, wide, use_reentrant=False)
+            x = checkpoint(block, layer, x, cos, sin, layout, wide, wanted, use_reentrant=False)
         else:
-            x = block(layer, x, cos, sin, layout, wide)
+            x = block(layer, x, cos, sin, layout, wide, wanted)
     return _norm(inner.norm, x)
 
 
 def block(
-    layer, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layout: Layout, wide: torch.dtype
+    layer,
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    layout: Layout,
+    wide: torch.dtype,
+    places: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One decoder layer: x [T, h] -> [T, h]; cos and sin [T, 1, d]."""
+    """One decoder layer: x [T, h] -> [T, h], or [A, h] at some places; cos and sin [T, 1, d]."""
     attention, mlp = layer.self_attn, layer.mlp
     y = _norm(layer.input_layernorm, x)
     q, k, v = (
@@ -43,6 +58,8 @@ def block(
     )
     q, k = _Rotate.apply(q, cos, sin), _Rotate.apply(k, cos, sin)
     y = attend(q, k, v, layout, getattr(attention.config, "sliding_window", None))
+    if places is not None:
+        x, y = x[places], y[places]
     x = x + linear(attention.o_proj, y.view(len(y), -1), wide)
     y = _norm(layer.post_attention_layernorm, x)
     gated = _Gated.apply(linear(mlp.gate_proj, y, wide), linear(mlp.up_proj, y, wide))
@@ -67,12 +84,17 @@ def weight_of(base, dtype: torch.dtype) -> torch.Tensor:
         return state.CB.to(dtype, copy=True).mul_(state.SCB.unsqueeze(1).mul(1.0 / 127.0))
     quantised = getattr(base.weight, "quant_state", None)
     if quantised is not None:
-        if getattr(quantised, "packing_format_for_cpu", False):
+        if repacked(base.weight):
             raise RuntimeError("4-bit weights were repacked by an evaluation pass; gradients would be wrong")
         from bitsandbytes.functional import dequantize_4bit
 
         return dequantize_4bit(base.weight, quantised).to(dtype)
     return base.weight
+
+
+def repacked(weight: torch.Tensor | None) -> bool:
+    """Whether these are 4-bit weights in the layout that bitsandbytes gives them for evaluation on a CPU."""
+    return getattr(getattr(weight, "quant_state", None), "packing_format_for_cpu", False)
 
 
 class _Frozen(torch.autograd.Function):

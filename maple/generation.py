@@ -9,8 +9,8 @@ import torch
 
 from maple import encoding, packed, trie
 from maple.decoding import Decoding
-from maple.packed import Prefix
 from maple.scoring import Failed, Usage, context_length
+from maple.tree_attention import Prefix
 from maple.trie import Group, Row
 
 # Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
@@ -124,13 +124,8 @@ def _answer(
     model: Any, rows: list[Row], prefix: Prefix, batch_tokens: int, encoded: list[list[int]], ending: Ending, usage: Usage
 ) -> dict[int, str]:
     """{place of a prompt: text} for the prompts that end in the rows (longest row first)."""
-    kept = []
-    for part in Group(None, None, rows).batches(batch_tokens):
-        kept.append(packed.hidden(model, part, prefix, keep=True, read=False)[1].kept)
-        usage.computed += sum(map(len, part))
-    decoding = Decoding(
-        rows, prefix, kept, [(number, place) for number, row in enumerate(rows) for place, _ in row.marks], packed.causal(model).device
-    )
+    leaves = [(number, place) for number, row in enumerate(rows) for place, _ in row.marks]
+    decoding = Decoding(rows, prefix, _read(model, rows, prefix, batch_tokens, usage), leaves, packed.causal(model).device)
     alive = [index for row in rows for _, index in row.marks]
     usage.asked += sum(len(encoded[index]) for index in alive)
     tokens = [encoded[index][-1] for index in alive]
@@ -154,6 +149,15 @@ def _answer(
             decoding.keep(going)
             alive, tokens, depths = ([values[place] for place in going] for values in (alive, tokens, depths))
     return texts
+
+
+def _read(model: Any, rows: list[Row], prefix: Prefix, batch_tokens: int, usage: Usage) -> list[Prefix]:
+    """Keys and values of the rows, batch by batch."""
+    kept = []
+    for part in Group(None, None, rows).batches(batch_tokens):
+        kept += packed.hidden(model, part, prefix, keep=True, read=False)[1].kept
+        usage.computed += sum(map(len, part))
+    return kept
 
 
 def _likeliest(model: Any, states: torch.Tensor, alive: list[int]) -> list[int]:

@@ -20,18 +20,21 @@ class _Loss(torch.autograd.Function):
     def forward(ctx, hidden, head, labels):
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        rows = max(CHUNK // len(head), 1)
+        rows = min(max(CHUNK // len(head), 1), len(hidden))
+        # The same memory for every chunk: asking for it anew takes a CPU longer than the softmax does.
+        logits_of_all, p_of_all = hidden.new_empty(rows, len(head)), hidden.new_empty(rows, len(head), dtype=torch.float32)
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             answers = labels[part, None]
-            logits = (hidden[part] @ head.t()).float()
-            p = torch.softmax(logits, -1)
+            logits, p = logits_of_all[: len(answers)], p_of_all[: len(answers)]
+            torch.mm(hidden[part], head.t(), out=logits)
+            torch.softmax(p.copy_(logits), -1, out=p)
             # log of the sum of exponentials, from the largest probability: that never underflows.
-            logsum = logits.amax(-1) - p.amax(-1).log()
+            logsum = logits.amax(-1).float() - p.amax(-1).log()
             total += (logsum - logits.gather(1, answers)[:, 0]).sum()
             if gradient is not None:
                 p.scatter_add_(1, answers, p.new_full(answers.shape, -1.0))
-                gradient[part] = p.to(head.dtype) @ head
+                torch.mm(logits.copy_(p), head, out=gradient[part])
         ctx.save_for_backward(gradient)
         return total
 

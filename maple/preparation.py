@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maple import data_page, instructions, measures, overlap, parallel, record, scan, scripts, selection, sources, template, tokenising
+from maple import data_page, instructions, measures, overlap, parallel, record, scan, selection, sources, template, tokenising
 from maple.errors import MapleError
 from maple.instructions import Instruction
 from maple.params import Params, Prepare, TrainingSet

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from maple import encoding, packed, trie
+from maple.tree_attention import Prefix
 from maple.trie import Group, Row
 
 Request = tuple[str, Sequence[str]]
@@ -126,7 +126,7 @@ def _passes(model: Any, plan: list[Group], batch_tokens: int, wanted: Callable) 
                 yield from _halved(model, rows, prefixes.of(group)[0])
 
 
-def _halved(model: Any, rows: list[Row], prefix: packed.Prefix) -> Iterator[tuple[int, list, torch.Tensor]]:
+def _halved(model: Any, rows: list[Row], prefix: Prefix) -> Iterator[tuple[int, list, torch.Tensor]]:
     """One forward pass; two smaller ones where a GPU's memory does not hold it."""
     try:
         states, _ = packed.hidden(model, rows, prefix)
@@ -152,8 +152,10 @@ def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[flo
     targets = torch.tensor(tokens, device=states.device)
     for part in packed.logits(model, states):
         target = targets[len(found) : len(found) + len(part)]
-        logprob = -F.cross_entropy(part, target, reduction="none")
-        found += zip(logprob.tolist(), (part.argmax(-1) == target).tolist())
+        of_target = part.gather(1, target[:, None])[:, 0]
+        highest, likeliest = part.max(-1)
+        logsum = part.sub_(highest[:, None]).exp_().sum(-1).log_().add_(highest)
+        found += zip((of_target - logsum).tolist(), (likeliest == target).tolist())
     return found
 
 

@@ -47,15 +47,15 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
     layout = attention.Layout.of(packed.lengths, model.device)
     if path != "stock":
         wide = torch.promote_types(torch.float32, causal.dtype) if path == "fused" else causal.dtype
-        hidden = fused.hidden_states(causal, ids, positions, layout, wide)
+        hidden = fused.hidden_states(causal, ids, positions, layout, wide, predicts)
     else:
         # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
         if causal.config._attn_implementation != attention.NAME:
             causal.set_attn_implementation(attention.NAME)
         hidden = causal.model(
             input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
-        ).last_hidden_state[0]
-    return head.loss(hidden[predicts], causal.lm_head.weight, labels)
+        ).last_hidden_state[0, predicts]
+    return head.loss(hidden, causal.lm_head.weight, labels)
 
 
 @torch.no_grad()
@@ -263,11 +263,7 @@ def _smooth(smoothed: float | None, lowest: float | None, loss: float) -> tuple[
 def _refuse_packed(model) -> None:
     """4-bit weights that an evaluation pass repacked for the CPU give wrong gradients; nothing else would notice."""
     for name, module in model.named_modules():
-        if getattr(
-            getattr(module.__dict__.get("_parameters", {}).get("weight"), "quant_state", None),
-            "packing_format_for_cpu",
-            False,
-        ):
+        if fused.repacked(module.__dict__.get("_parameters", {}).get("weight")):
             raise MapleError(
                 f"{name} cannot be trained on",
                 why="an evaluation pass has repacked its 4-bit weights",

@@ -2,9 +2,23 @@
 
 import os
 
+import pytest
+
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 
 def pytest_collection_modifyitems(items):
     """The two long files first, so that the workers of `make test` end together."""
     items.sort(key=lambda item: item.path.name not in ("test_reproduce.py", "test_container.py"))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A folder with a Llama- and a Mistral-shaped model and tokenised rows for training."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("world")
+    tiny.save_model(folder / "llama")
+    tiny.save_model(folder / "mistral", "mistral")
+    tiny.save_rows(folder / "train.arrow")
+    return folder

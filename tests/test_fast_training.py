@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import outside
 import pytest
 import tiny
 import torch
@@ -16,15 +17,6 @@ RECIPE = dataclasses.replace(
     warmup=0.0,
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    tiny.save_model(folder / "llama")
-    tiny.save_model(folder / "mistral", "mistral")
-    tiny.save_rows(folder / "train.arrow")
-    return folder
 
 
 def tuned(world, bits=16, kind="llama", dropout=0.0, dtype=None):
@@ -138,13 +130,13 @@ def test_gradient_checkpointing_changes_no_gradient_of_the_fused_blocks(world):
 def test_attention_by_row_equals_masked_attention_over_the_pack(monkeypatch, kernel, heads, window):
     monkeypatch.setattr(attention, "_on_cpu", kernel)
     generator = torch.Generator().manual_seed(0)
-    lengths = [3, 70, 64, 1, 65]
+    lengths = [3, 70, 64, 300, 1, 65]  # the 300 are more than attention.QUERIES
     total = sum(lengths)
     q, k, v = (
         torch.randn(total, count, 16, generator=generator, requires_grad=True)
         for count in (heads[0], heads[1], heads[1])
     )
-    row = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
+    row = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     place = torch.arange(total)
     allowed = (row[:, None] == row) & (place[:, None] >= place)
     if window:
@@ -184,7 +176,7 @@ def test_repacked_4_bit_weights_are_refused(world):
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_loss_equals_that_of_trl_on_the_same_batch(world, tmp_path, packing):
-    trl = pytest.importorskip("trl", reason="TRL is a test dependency: requirements/test.txt")
+    trl = outside.package("trl")
     import datasets
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

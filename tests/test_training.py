@@ -26,15 +26,6 @@ RECIPE = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    tiny.save_model(folder / "llama")
-    tiny.save_model(folder / "mistral", "mistral")
-    tiny.save_rows(folder / "train.arrow")
-    return folder
-
-
 def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8):
     torch.manual_seed(1)
     base = model.load_base(world / kind, bits, recipe.quantisation, torch.device("cpu"))

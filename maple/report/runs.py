@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from maple import progress
 from maple.collected import Collected
 
 VERBS = ("train", "evaluate")
@@ -59,15 +60,8 @@ def hardware(value: str | dict[str, Any]) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """
-    >>> duration(42), duration(600), duration(5400)
-    ('42 s', '10 min', '1.5 h')
-    """
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+    """Empty where a bill does not say."""
+    return "" if seconds is None else progress.duration(seconds)
 
 
 def _versions(found: Collected) -> dict[str, list[str]]:
