@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from maple import sources  # noqa: E402
+from maple.progress import duration  # noqa: E402
 
 
 def results() -> str:
@@ -27,7 +28,7 @@ def costs() -> str:
     with open(ROOT / "benchmarks" / "costs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = ["| command | wall time | peak memory | |", "|---|---|---|---|"]
-    lines += [f"| `{row['command']}` | {_time(int(row['seconds']))} | {row['peak_gb'] + ' GB' if row['peak_gb'] else 'not measured'} | {row['note']} |" for row in rows]
+    lines += [f"| `{row['command']}` | {duration(int(row['seconds']))} | {row['peak_gb'] + ' GB' if row['peak_gb'] else 'not measured'} | {row['note']} |" for row in rows]
     note = f"On {rows[0]['cores']} cores without a GPU, {rows[0]['date']}, in a fresh clone; peak memory is that of the largest process."
     return "\n".join(lines) + f"\n\n{note} `python benchmarks/costs.py FOLDER` measures it."
 
@@ -40,10 +41,6 @@ def licences() -> str:
             f"| {source.label} | [{source.hub_id}]({source.page}) `{pin}` | {source.licence} | {'yes' if source.gated else 'no'} | {source.origin} |"
         )
     return "\n".join(lines)
-
-
-def _time(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min {seconds % 60} s"
 
 
 def fill(text: str) -> str:
