@@ -11,6 +11,7 @@ from maple.tree_attention import Prefix
 from maple.trie import Row
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+Layers = Iterator[KeysAndValues]
 
 
 @dataclass
@@ -28,8 +29,8 @@ class Decoding:
     """One token per prompt and step. A token sees the prefix of its group and its path in its row, both stored once
     for all prompts that share them, and what was written after its own prompt.
 
-    `kept` holds keys and values of `rows`, in their order, in one or more parts; `leaves` names for each prompt
-    its row and the place in it that the prompt ends at (-1: it ends in the prefix), sorted by row.
+    `kept` holds keys and values of `rows`, in their order, in one or more parts, and is emptied; `leaves` names for
+    each prompt its row and the place in it that the prompt ends at (-1: it ends in the prefix), sorted by row.
     """
 
     # Places for written tokens, added this many at a time.
@@ -38,8 +39,6 @@ class Decoding:
     def __init__(self, rows: Sequence[Row], prefix: Prefix, kept: Sequence[Prefix], leaves: Sequence[tuple[int, int]], device: torch.device):
         self.prefix, self.written, self._device = prefix, 0, device
         longest = max(part.length for part in kept)
-        padded = lambda tensor: F.pad(tensor, (0, 0, 0, longest - tensor.shape[2])).transpose(0, 1)  # noqa: E731
-        layers = _joined([[(padded(keys), padded(values)) for keys, values in zip(part.keys, part.values)] for part in kept])
         self._depths, until = (np.zeros((len(rows), longest), np.int64) for _ in range(2))
         for number, row in enumerate(rows):
             self._depths[number, : len(row)], until[number, : len(row)] = row.depths, row.until
@@ -47,7 +46,7 @@ class Decoding:
         here = np.arange(longest)
         # (prompts, longest): the tokens of its row that are on a prompt's path.
         self._seen = (places[:, None] >= here) & (places[:, None] < until[self._rows])
-        self._arrange(np.arange(len(rows)), layers, [])
+        self._arrange(np.arange(len(rows)), _taken(kept, longest), np.arange(len(leaves)), iter(()))
 
     def at(self, depths: Sequence[int]) -> torch.Tensor:
         """Begin a step, which reads one token per prompt at these depths."""
@@ -58,31 +57,35 @@ class Decoding:
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these prompts only; rows that none of them needs are dropped."""
-        own = self._chosen(_joined([part.own for part in self._parts]), np.argsort(self._order)[places])
         self._rows, self._seen = self._rows[places], self._seen[places]
-        numbers = np.concatenate([part.rows for part in self._parts])
-        self._arrange(numbers, _joined([part.kept for part in self._parts]), own)
+        numbers, written = np.concatenate([part.rows for part in self._parts]), np.argsort(self._order)[places]
+        kept, own = (_joined(layers) for layers in zip(*((part.kept, part.own) for part in self._parts)))
+        self._arrange(numbers, kept, written, own)
 
-    def _arrange(self, numbers: np.ndarray, kept: list[KeysAndValues], own: list[KeysAndValues]) -> None:
+    def _arrange(self, numbers: np.ndarray, kept: Layers, written: np.ndarray, own: Layers) -> None:
         """Parts by the number of prompts per row: each is one product, and nothing in it is padding.
 
-        `kept` are those of the rows with these numbers, `own` those of the prompts.
+        `kept` are those of the rows with these numbers; `own` those of what was written, at place `written` for each
+        prompt. One layer after another, so that no more than one is there twice.
         """
         place_of = {number: place for place, number in enumerate(numbers.tolist())}
         counts = np.bincount(self._rows)
-        self._parts = []
+        self._parts, of_rows, of_prompts = [], [], []
         for count in np.unique(counts[counts > 0]):
             rows, prompts = np.flatnonzero(counts == count), np.flatnonzero(counts[self._rows] == count)
             hidden = torch.from_numpy(~self._seen[prompts]).to(self._device)
             bias = torch.zeros(hidden.shape, device=self._device).masked_fill_(hidden, -torch.inf)[:, None]
-            of_rows = self._chosen(kept, np.array([place_of[number] for number in rows.tolist()]))
-            self._parts.append(Part(rows, prompts, of_rows, self._chosen(own, prompts), bias))
+            self._parts.append(Part(rows, prompts, [], [], bias))
+            of_rows.append(torch.tensor([place_of[number] for number in rows.tolist()], device=self._device))
+            of_prompts.append(torch.from_numpy(written[prompts]).to(self._device))
+        for keys, values in kept:
+            for part, index in zip(self._parts, of_rows):
+                part.kept.append((keys.index_select(1, index), values.index_select(1, index)))
+        for keys, values in own:
+            for part, index in zip(self._parts, of_prompts):
+                part.own.append((keys.index_select(1, index), values.index_select(1, index)))
         self._order = np.concatenate([part.prompts for part in self._parts])
         self._there, self._back = (torch.from_numpy(index).to(self._device) for index in (self._order, np.argsort(self._order)))
-
-    def _chosen(self, layers: list[KeysAndValues], places: np.ndarray) -> list[KeysAndValues]:
-        index = torch.from_numpy(places).to(self._device)
-        return [(keys[:, index], values[:, index]) for keys, values in layers]
 
     def attend(self, layer: int, query, key, value, scaling: float, window: int | None) -> torch.Tensor:
         """(prompts, heads, width), from (1, heads, prompts, width)."""
@@ -145,6 +148,15 @@ class Decoding:
         return self._far[key]
 
 
-def _joined(parts: Sequence[list[KeysAndValues]]) -> list[KeysAndValues]:
-    """Per layer, the parts' keys in one tensor and their values in another."""
-    return [tuple(torch.cat(tensors, 1) for tensors in zip(*layer)) for layer in zip(*parts)]
+def _taken(kept: Sequence[Prefix], longest: int) -> Layers:
+    """Layer by layer out of `kept`: keys and values of all rows, padded to the longest, key heads first."""
+    while kept[0].keys:
+        layer = [(part.keys.pop(0), part.values.pop(0)) for part in kept]
+        padded = ([F.pad(tensor, (0, 0, 0, longest - tensor.shape[2])) for tensor in tensors] for tensors in zip(*layer))
+        yield tuple(torch.cat(tensors).transpose(0, 1) for tensors in padded)
+
+
+def _joined(parts: Sequence[list[KeysAndValues]]) -> Layers:
+    """Layer by layer out of `parts`, which are emptied: keys and values of all of them."""
+    while parts[0]:
+        yield tuple(torch.cat(tensors, 1) for tensors in zip(*(part.pop(0) for part in parts)))

@@ -18,6 +18,8 @@ TABLES = Path(__file__).parents[1] / "benchmarks"
 BITS_NF4 = {False: 4 + 32 / 64, True: 4 + 8 / 64 + 32 / (64 * 256)}
 # Logits that maple/head.py makes at a time, and the bytes of each: in bfloat16, and as probabilities in float32.
 HEAD_CHUNK, HEAD_BYTES = 4_000_000, 2 + 4
+# Queries that maple/attention.py takes at once on a CPU: of a longer row, what they cannot see is not kept.
+QUERIES = 256
 
 # -- Assumed, until measured (benchmarks/throughput.csv) or known (prepared statistics) --
 # Share of the peak rate of bfloat16 products that useful work reaches: dequantising costs at 4 bits, more at 8.
@@ -104,7 +106,8 @@ def activation_bytes(shape: Shape, bits: int, rank: int, recipe: Recipe, row_tok
     rounded = math.ceil(row_tokens / 64) * 64
     padded = (row_tokens + 32) / row_tokens
     attention = 2 * padded * (queries + 2 * keys)
-    attention += 2 * padded * queries + 4 * shape.heads if on_gpu else 2 * shape.heads * padded * rounded
+    seen = rounded if rounded <= QUERIES else (rounded + QUERIES) / 2
+    attention += 2 * padded * queries + 4 * shape.heads if on_gpu else 2 * shape.heads * padded * seen
     low_rank = wide * rank * len(recipe.lora.targets)
     if recipe.path == "stock":
         # PEFT keeps each target's input in float32 and what dropout multiplied it with; transformers each norm's

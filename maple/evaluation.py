@@ -100,8 +100,8 @@ def evaluate(
             rows += _scores(asked, examples, subject, revision, versions, evaluation)
             counts |= {asked.name: found} if (found := _counts(asked, store)) else {}
             seconds = time.time() - start
-            cost = spent.setdefault(asked.task.name, {"seconds": 0.0, "examples": 0, "tokens": 0, "tokens_computed": 0})
-            for key, value in zip(cost, (seconds, len(examples), usage["asked"], usage["computed"])):
+            cost = spent.setdefault(asked.task.name, {"seconds": 0.0, "examples": 0, "reused": 0, "tokens": 0, "tokens_computed": 0})
+            for key, value in zip(cost, (seconds, len(examples), usage["reused"], usage["asked"], usage["computed"])):
                 cost[key] = round(cost[key] + value, 3)
         found = {
             "schema": scores.SCHEMA,
@@ -128,7 +128,7 @@ def evaluate(
 def answers(
     asked: Sheet, subject: Subject, loaded: Loaded, evaluation: Evaluation, work: Path, versions: dict[str, str], bar: Progress
 ) -> tuple[Store, dict[str, int]]:
-    """The sealed store of a sheet's answers, those of an earlier run included, and the tokens this run cost."""
+    """The sealed store of a sheet's answers; how many of them an earlier run gave, and the tokens this run cost."""
     options = dataclasses.asdict(asked.options)
     # How answers are scored is not what they are: another normalisation or repair of a metric asks nothing again.
     settings = {key: options[key] for key in ("split", "scoring", "shots", "shot_language", "max_new_tokens")} | {
@@ -143,8 +143,9 @@ def answers(
     }
     store = Store(work / f"{asked.name}.jsonl", settings)
     bar.advance(len(store.rows), asked.name)
+    reused = len(store.rows)
     if store.sealed:
-        return store, {"asked": 0, "computed": 0}
+        return store, {"reused": reused, "asked": 0, "computed": 0}
 
     from maple import encoding, generation, scoring
 
@@ -172,7 +173,7 @@ def answers(
         store.append(_kept(listed[place], answer) for place, answer in sorted(batch.items()))
         bar.advance(len(batch), asked.name)
     store.seal()
-    return store, dataclasses.asdict(usage)
+    return store, {"reused": reused, **dataclasses.asdict(usage)}
 
 
 def _named(batches: Iterator[dict], asked: Sheet, listed: list[Question]) -> Iterator[dict]:

@@ -75,6 +75,10 @@ def assumed_hours(evaluation: Evaluation, shape: Shape, bits: int, device: Devic
 
 
 def hours_of(scores: Path, base: str) -> float | None:
-    """Median of what this grid's finished models on the same base took; None if there is none."""
-    bills = sorted(scores.glob(f"{base}*/bill.json"))
-    return median(json.loads(path.read_text())["seconds"] for path in bills) / 3600 if bills else None
+    """Median of what this grid's finished models on the same base took; None if there is none.
+
+    Bills of a run that found answers stored already, killed before or scored again, say nothing and do not count.
+    """
+    bills = [json.loads(path.read_text()) for path in sorted(scores.glob(f"{base}*/bill.json"))]
+    whole = [bill["seconds"] for bill in bills if not any(task["reused"] for task in bill["tasks"].values())]
+    return median(whole) / 3600 if whole else None

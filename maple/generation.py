@@ -16,6 +16,8 @@ from maple.trie import Group, Row
 # Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
 # answer takes one small forward pass per token, so it pays to write many answers at once.
 ANSWERED = 8
+# Bytes that their keys and values may take: without a bound, Llama-2-7B's for 8 x 32,768 tokens would be 137 GB.
+KEPT = 16 << 30
 # Dropping finished answers moves memory, so it waits until no more than this share is still being written.
 DROP = 0.75
 
@@ -82,16 +84,26 @@ def generate_batches(
     # One more group is one more pass for each of its tokens.
     for group in _plan(encoded, packed.balance(model), trie.PASS * max_new_tokens):
         prefixes.keep_only(group)
-        for rows in group.batches(ANSWERED * batch_tokens):
+        for rows in group.batches(_answered(model, batch_tokens)):
             if any(index not in done for row in rows for _, index in row.marks):
                 for texts in _answer_or_halve(model, rows, prefixes.of(group)[0], batch_tokens, encoded, ending, usage):
                     yield {index: text for index, text in sorted(texts.items()) if index not in done}
+
+
+def _answered(model: Any, batch_tokens: int) -> int:
+    """Tokens of prompts that are answered together. It depends on the model only, not on what a machine has free."""
+    config = packed.causal(model).config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * packed.causal(model).dtype.itemsize
+    return min(ANSWERED * batch_tokens, KEPT // per_token)
 
 
 def _plan(encoded: list[list[int]], balance: float, overhead: float) -> list[Group]:
     """Groups whose rows' marks say where prompts end, all but their last token, which is the first to be decoded."""
     marks = [[(len(tokens) - 2, index)] if len(tokens) > 1 else [] for index, tokens in enumerate(encoded)]
     groups = trie.plan([np.array(tokens[:-1], dtype=np.int64) for tokens in encoded], marks, balance, overhead)
+    # Prompts of one token leave an empty row behind.
+    groups[0].rows = [row for row in groups[0].rows if len(row)]
     groups[0].rows += [_nothing(index) for index, mark in enumerate(marks) if not mark]
     for group in groups:
         if group.prefix is not None:

@@ -20,7 +20,7 @@ class _Loss(torch.autograd.Function):
     def forward(ctx, hidden, head, labels):
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        rows = min(max(CHUNK // len(head), 1), len(hidden))
+        rows = max(min(CHUNK // len(head), len(hidden)), 1)
         # The same memory for every chunk: asking for it anew takes a CPU longer than the softmax does.
         logits_of_all, p_of_all = hidden.new_empty(rows, len(head)), hidden.new_empty(rows, len(head), dtype=torch.float32)
         for start in range(0, len(hidden), rows):

@@ -18,8 +18,8 @@ from maple.tree_attention import Layout, Prefix
 from maple.trie import Group, Row
 
 NAME = "maple_packed"
-# Logits at once, in numbers: 64 MB in fp32, or what stays in a CPU's cache. A product with the head is for no fewer
-# positions than this.
+# Logits at once, in numbers: 64 MB in fp32, or on a CPU what stays in its cache; with a large vocabulary those of this
+# many positions, since a product with the head is slow for fewer.
 LOGITS, LOGITS_ON_CPU = 1 << 24, 1 << 20
 POSITIONS = 256
 

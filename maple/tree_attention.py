@@ -13,8 +13,9 @@ import torch.nn.functional as F
 
 from maple.trie import Row
 
-# A block more is worth it where it saves so many pairs of a query and a key.
-WORTH = 50_000
+# A block more is worth it where it saves so many pairs of a query and a key: on a GPU, which has been tried on none,
+# about what it computes while the block's own calls are made.
+WORTH, WORTH_ON_GPU = 50_000, 2_000_000
 # Queries at once on a CPU, where what they do not see of the keys after them is not computed.
 QUERIES = 128
 
@@ -42,7 +43,8 @@ class Layout:
     """
 
     def __init__(self, rows: Sequence[Row], prefix: Prefix, device: torch.device, keep: bool = False):
-        ends = [*_cuts([len(row) for row in rows], prefix.length), len(rows)]
+        worth = WORTH if device.type == "cpu" else WORTH_ON_GPU
+        ends = [*_cuts([len(row) for row in rows], prefix.length, worth), len(rows)]
         self._blocks = [Block(rows[start:end], prefix, device, keep) for start, end in zip([0, *ends], ends)]
         self._sizes = [block.size for block in self._blocks]
         self.depths = torch.cat([block.depths for block in self._blocks])
@@ -77,19 +79,19 @@ def _joined(parts: Sequence[torch.Tensor], dimension: int) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dimension)
 
 
-def _cuts(lengths: Sequence[int], before: int) -> list[int]:
+def _cuts(lengths: Sequence[int], before: int, worth: int) -> list[int]:
     """Where to begin a new block of rows, given their lengths, the longest first.
 
-    >>> _cuts([900, 300, 290, 100, 100], before=0), _cuts([30, 20, 10], before=0)
+    >>> _cuts([900, 300, 290, 100, 100], before=0, worth=50_000), _cuts([30, 20, 10], before=0, worth=50_000)
     ([1, 3], [])
     """
     pairs = [length * (before + length) for length in lengths]
     saved = [(len(pairs) - place) * (pairs[0] - of_place) for place, of_place in enumerate(pairs)]
     most = max(saved)
-    if most < WORTH:
+    if most < worth:
         return []
     cut = saved.index(most)
-    return [*_cuts(lengths[:cut], before), cut, *(cut + later for later in _cuts(lengths[cut:], before))]
+    return [*_cuts(lengths[:cut], before, worth), cut, *(cut + later for later in _cuts(lengths[cut:], before, worth))]
 
 
 class Block:

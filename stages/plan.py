@@ -90,8 +90,11 @@ def print_scorings(params, scorings, device):
         f"{duration(3600 * hours)} for the others, {hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
     if any(scoring.measured for scoring in todo):
-        print("its hours: what this grid's finished models took")
-    elif todo and params.sources == "hub":
+        print("taken for it: what this grid's finished models on the same base took, where there are any")
+    guessed = not all(scoring.measured for scoring in todo)
+    if guessed and params.sources == "smoke":
+        print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
+    elif guessed:
         print(
             f"assumed for it: {examples:,} examples a model, {read / 1e6:,.0f} million tokens read, "
             f"{written / 1e6:,.1f} million written, writing at {evaluation_plan.ASSUMED_WRITING_MFU:.0%} of the peak"

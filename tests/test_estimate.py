@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import subprocess
 import sys
 import weakref
@@ -12,7 +13,7 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maple import batches, estimate, evaluation_plan, model, params, plan, shapes, sources, tasks, training
+from maple import attention, batches, estimate, evaluation_plan, head, model, params, plan, shapes, sources, tasks, training
 from maple.params import TARGETS
 
 # Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
@@ -107,8 +108,12 @@ class Allocated(TorchDispatchMode):
         self.live -= size
 
 
-# hidden, layers, heads, intermediate, vocabulary, tokens a pass
-SIZES = {"tiny": (64, 2, 4, 192, 512, 1024), "small": (256, 6, 4, 704, 4096, 1024)}
+# hidden, layers, heads, intermediate, vocabulary, tokens a pass, of the longest row
+SIZES = {
+    "tiny": (64, 2, 4, 192, 512, 1024, 256),
+    "small": (256, 6, 4, 704, 4096, 1024, 256),
+    "long": (256, 6, 4, 704, 4096, 2048, 1600),
+}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -117,7 +122,7 @@ SIZES = {"tiny": (64, 2, 4, 192, 512, 1024), "small": (256, 6, 4, 704, 4096, 102
 def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size, path, checkpointing, bits, rank):
     import transformers
 
-    hidden, layers, heads, intermediate, vocabulary, tokens = SIZES[size]
+    hidden, layers, heads, intermediate, vocabulary, tokens, longest = SIZES[size]
     config = transformers.LlamaConfig(
         hidden_size=hidden,
         num_hidden_layers=layers,
@@ -128,7 +133,7 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
     )
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
-    tiny.save_rows(tmp_path / "train.arrow", count=8, longest=256)
+    tiny.save_rows(tmp_path / "train.arrow", count=8, longest=longest)
     rows = batches.Rows(tmp_path / "train.arrow")
     recipe = dataclasses.replace(
         RECIPE,
@@ -152,6 +157,10 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
     known = estimate.Rows(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
     estimated = estimate.memory(shapes.Shape.of_config(config.to_dict()), bits, rank, recipe, known, on_gpu=False).peak
     assert estimated == pytest.approx(measured, rel=0.15)
+
+
+def test_the_estimate_counts_pieces_as_large_as_training_makes_them():
+    assert estimate.HEAD_CHUNK == head.CHUNK and estimate.QUERIES == attention.QUERIES
 
 
 def test_the_planned_steps_and_tokens_are_those_that_training_takes():
@@ -196,8 +205,10 @@ def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replac
     folder = tmp_path / "scores" / paper.cells[0].name
     folder.mkdir(parents=True)
     (folder / "record.json").write_text("{}")
-    (folder / "bill.json").write_text('{"seconds": 7200}')
     base = paper.cells[0].base.name
+    for reused, measured in ((3, False), (0, True)):
+        (folder / "bill.json").write_text(json.dumps({"seconds": 7200, "tasks": {"xnli": {"reused": reused}}}))
+        assert any(line.measured for line in plan.scorings(paper, device)) == measured
     for line in plan.scorings(paper, device):
         assert line.done == (line.name == paper.cells[0].name)
         assert line.measured == line.name.startswith(base)

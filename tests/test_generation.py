@@ -44,6 +44,21 @@ def test_texts_depend_neither_on_sharing_nor_on_batches(balance, monkeypatch):
     assert ours(model, [PROMPTS[i] for i in order], 12) == [expected[i] for i in order]
 
 
+def test_prompts_of_one_token_only_are_answered():
+    model = MODELS["llama"]
+    assert ours(model, ["", ""], 8) == reference.generate(model, TOKENISER, ["", ""], 8, ())
+
+
+def test_answers_written_at_once_are_bounded_by_the_memory_of_their_keys_and_values(monkeypatch):
+    model = MODELS["llama"]
+    expected = reference.generate(model, TOKENISER, PROMPTS, 8, ())
+    per_token = generation.KEPT // generation._answered(model, 10**12)
+    config = model.config
+    assert per_token == 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+    monkeypatch.setattr(generation, "KEPT", 50 * per_token)
+    assert generation._answered(model, 4096) == 50 and ours(model, PROMPTS, 8) == expected
+
+
 @pytest.mark.parametrize("drop", [0.0, 0.75, 1.0])
 def test_dropping_finished_answers_changes_none(drop, monkeypatch):
     """With many end tokens answers end at very different lengths; written tokens outgrow their first block."""

@@ -71,6 +71,16 @@ def test_each_token_sees_its_own_path_and_the_prefix_whatever_stands_beside_it(m
     torch.testing.assert_close(found, wanted[places], rtol=1e-4, atol=1e-5)
 
 
+def test_in_bfloat16_joining_the_two_softmaxes_costs_no_more_than_rounding():
+    rows = [row(20, 9, 11, start=60), row(15, 5, start=60)]
+    prefix, *own = tensors(rows, 60)
+    wanted = written_out(rows, prefix, *own, None)
+    half = Prefix(60, [prefix.keys[0].bfloat16()], [prefix.values[0].bfloat16()])
+    found = Layout(rows, half, torch.device("cpu")).attend(0, *(tensor.bfloat16() for tensor in own), WIDTH**-0.5, None)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+
+
 def test_rows_of_different_lengths_are_kept_apart_and_in_order():
     rows = [row(length, start=0) for length in (900, 300, 290, 100, 100)]
     prefix, query, key, value = tensors(rows, 0)
