@@ -212,7 +212,7 @@ def test_rotation_gives_every_language_the_same_number():
     "right, wrong, key",
     [
         ("translations_per_instruction: all", "translations_per_instruction: 0", "translations_per_instruction"),
-        ("english_share: null", "english_share: 1.5", "english_share"),
+        ("english_share:", "english_share: 1.5 #", "english_share"),
         ("source: multialpaca", "source: multialpacca", "did you mean 'multialpaca'"),
     ],
 )
