@@ -19,9 +19,10 @@ class Rows:
         except (OSError, pa.ArrowInvalid) as error:
             raise MapleError(f"cannot read {path}", why=str(error), do="run `dvc repro` for its prepare stage") from error
         tokens = table["input_ids"].combine_chunks()
-        self._tokens = tokens.values.to_numpy()
-        self._offsets = tokens.offsets.to_numpy()
-        self._answers = table["answer_start"].to_numpy()
+        # Not `to_numpy`, which imports pandas.
+        self._tokens, self._offsets, self._answers = map(
+            np.from_dlpack, (tokens.values, tokens.offsets, table["answer_start"].combine_chunks())
+        )
         self.ids = table["id"]
         self.lengths = np.diff(self._offsets)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,6 +21,24 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 disable_progress_bar()
 
 COMPUTE = torch.bfloat16
+
+
+@contextmanager
+def _without_compiler():
+    """bitsandbytes wraps a few functions in torch.compile when it is imported, which loads the compiler: two seconds, a
+    quarter of a smoke stage. On a CPU none of them is called for weights of even shape, and no compiled one is wanted:
+    it would not give the same bytes on a machine without a C++ compiler."""
+    wrap = torch.compile
+    if not torch.cuda.is_available():
+        torch.compile = lambda function=None, **options: function or (lambda f: f)
+    try:
+        yield
+    finally:
+        torch.compile = wrap
+
+
+with _without_compiler():
+    import bitsandbytes  # noqa: F401
 
 
 def device() -> torch.device:

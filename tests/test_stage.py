@@ -53,3 +53,18 @@ def test_a_bad_parameter_stops_every_stage_before_its_body(tmp_path):
     result = run(tmp_path, body)
     assert result.returncode == 1 and "ran" not in result.stdout
     assert "did you mean 'lora'?" in result.stderr
+
+
+def test_loading_a_model_loads_no_compiler_and_leaves_torch_as_it_was(tmp_path):
+    """bitsandbytes alone would load it; a stage is a process, so every stage would wait for it."""
+    script = """
+    import sys, stages, torch
+    compile = torch.compile
+    from maple import evaluation, model
+    import peft
+    assert torch.compile is compile and "bitsandbytes" in sys.modules
+    print("torch._inductor.compile_fx" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stdout == "False\n", done.stdout + done.stderr

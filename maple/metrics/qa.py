@@ -16,7 +16,6 @@ which transformers 4 carried and lm-evaluation-harness's xquad calls, gives 1 th
 
 import re
 import string
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -69,7 +68,7 @@ def mlqa_tokens(text: str, language: str, repair: bool = False) -> list[str]:
             why="its articles are not defined",
             do=nearest(language, _MLQA_ARTICLES),
         )
-    text = "".join(c for c in text.lower() if c not in _unicode_punctuation())
+    text = "".join(c for c in text.lower() if not _is_punctuation(c))
     articles = _ARABIC_REPAIRED if repair and language == "ar" else _MLQA_ARTICLES[language]
     if articles:
         text = re.sub(articles, " ", text)
@@ -94,5 +93,5 @@ def _f1(predicted: list[str], gold: list[str]) -> float:
 
 
 @cache
-def _unicode_punctuation() -> frozenset[str]:
-    return _ASCII_PUNCTUATION | {c for c in map(chr, range(sys.maxunicode)) if unicodedata.category(c).startswith("P")}
+def _is_punctuation(character: str) -> bool:
+    return character in _ASCII_PUNCTUATION or unicodedata.category(character).startswith("P")
