@@ -108,11 +108,11 @@ class Allocated(TorchDispatchMode):
         self.live -= size
 
 
-# hidden, layers, heads, intermediate, vocabulary, tokens a pass, of the longest row
+# hidden, layers, heads, intermediate, vocabulary, tokens a pass, of the longest row, rows (enough to fill a pass)
 SIZES = {
-    "tiny": (64, 2, 4, 192, 512, 1024, 256),
-    "small": (256, 6, 4, 704, 4096, 1024, 256),
-    "long": (256, 6, 4, 704, 4096, 2048, 1600),
+    "tiny": (64, 2, 4, 192, 512, 1024, 256, 8),
+    "small": (256, 6, 4, 704, 4096, 1024, 256, 8),
+    "long": (256, 6, 4, 704, 4096, 2048, 1600, 4),
 }
 
 
@@ -122,7 +122,7 @@ SIZES = {
 def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size, path, checkpointing, bits, rank):
     import transformers
 
-    hidden, layers, heads, intermediate, vocabulary, tokens, longest = SIZES[size]
+    hidden, layers, heads, intermediate, vocabulary, tokens, longest, count = SIZES[size]
     config = transformers.LlamaConfig(
         hidden_size=hidden,
         num_hidden_layers=layers,
@@ -133,14 +133,14 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
     )
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
-    tiny.save_rows(tmp_path / "train.arrow", count=8, longest=longest)
+    tiny.save_rows(tmp_path / "train.arrow", count=count, longest=longest)
     rows = batches.Rows(tmp_path / "train.arrow")
     recipe = dataclasses.replace(
         RECIPE,
         path=path,
         gradient_checkpointing=checkpointing,
         micro_batch_tokens=tokens,
-        batch_rows=8,
+        batch_rows=count,
         max_steps=2,
         epochs=2,
     )
