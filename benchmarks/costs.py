@@ -20,7 +20,7 @@ VERBS = {
     "make reproduce": "",
     "dvc repro": "nothing changed",
     "dvc exp run -S lora.r=32": "",
-    "make test": "with the packages that only tests need",
+    "make test": "with the packages that only tests need; the container test ran too",
 }
 COSTS = ROOT / "benchmarks" / "costs.csv"
 
