@@ -21,11 +21,11 @@ check: setup ## what this machine lacks for PROFILE (default smoke), before anyt
 plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all (2 s)
 	python -m stages.plan --profile $(PROFILE)
 
-reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 5 min on 2 cores)
+reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
 	dvc repro $(PIPELINE)
 
-test: ## the tests, with what they need (15 min)
+test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
