@@ -61,10 +61,10 @@ def copies(tmp_path_factory):
     """The finished copy; one that ran an experiment and then AGAIN; and what each said."""
     found = [copy_of_tree(tmp_path_factory.mktemp(f"copy{i}")) for i in range(2)]
     log = found[0].with_name("repro.txt")
-    whole = subprocess.Popen(["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT)
-    said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "evaluate_experiment")
-    run(found[1], "dvc", "repro", *AGAIN)
-    assert whole.wait() == 0, log.read_text()[-6000:]
+    with subprocess.Popen(["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT) as whole:
+        said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "evaluate_experiment")
+        run(found[1], "dvc", "repro", *AGAIN)
+    assert whole.returncode == 0, log.read_text()[-6000:]
     run(found[0], "git", "add", "-A")
     run(found[0], "git", "commit", "-qm", "finished", "--allow-empty")
     return *found, log.read_text(), said
