@@ -169,7 +169,7 @@ def _win_rate(name: str, found: dict, judgement: dict) -> Score:
         "low": judgement["low"],
         "high": judgement["high"],
         "chance": None,
-        "signature": f"{judgement['annotator']}:{judgement['reference']}",
+        "signature": "@".join(filter(None, [f"{judgement['annotator']}:{judgement['reference']}", judgement["endpoint"]])),
     }
     return _score(name, found, row)
 

@@ -24,9 +24,12 @@ class Pair:
     output: str
 
 
-def key_of(pair: Pair, annotator: str, seed: int) -> str:
-    """Of everything that can move a judgement; the seed decides in which order the judge sees the answers."""
-    return record.fingerprint([annotator, seed, pair.instruction, pair.reference, pair.output], digits=32)
+def key_of(pair: Pair, annotator: str, endpoint: str | None, seed: int) -> str:
+    """Of what moves a judgement, but for the package's version: a complete store has to do without the package.
+
+    The seed decides in which order the judge sees the answers.
+    """
+    return record.fingerprint([annotator, endpoint, seed, pair.instruction, pair.reference, pair.output], digits=32)
 
 
 class Store:
@@ -59,13 +62,16 @@ class Store:
             self.known[key] = preference
 
 
-def result(name: str, annotator: str, reference: str, seed: int, found: dict[str, float | None]) -> dict[str, Any]:
+def result(
+    name: str, annotator: str, endpoint: str | None, reference: str, seed: int, found: dict[str, float | None]
+) -> dict[str, Any]:
     """The content of judgements/<name>.json; what the judge could not decide is missing from n, rate and interval."""
     preferences = {key: value for key, value in found.items() if value is not None}
     return {
         "schema": "maple.judgements/1",
         "name": name,
         "annotator": annotator,
+        "endpoint": endpoint,
         "reference": reference,
         "seed": seed,
         "stand_in": annotator == STAND_IN,

@@ -8,7 +8,8 @@ Two kinds of annotator:
                       record and table that shows them says "stand-in".
     any other name    an annotator of the alpaca_eval package (alpaca_eval_gpt4 is AlpacaEval 1's,
                       weighted_alpaca_eval_gpt4_turbo AlpacaEval 2's), with that package's prompts, parsers and order
-                      switching. It asks the OpenAI-compatible endpoint of OPENAI_API_BASE with OPENAI_API_KEY.
+                      switching. It asks the OpenAI-compatible endpoint of OPENAI_API_BASE with OPENAI_API_KEY; where
+                      that is not OpenAI's, records and tables name it, for only that server knows what answered.
 
 maple/judgements.py keeps what they say, so none is paid for twice.
 """
@@ -28,6 +29,7 @@ from maple.judgements import STAND_IN, Pair, Store, key_of
 
 # Close calls of the stand-in judge are draws.
 MARGIN = 0.05
+# Of a pair; within each the package itself repeats a request that was refused for its rate.
 ATTEMPTS = 5
 # That many pairs in a row without an answer mean that the endpoint is down, not that a pair is odd.
 GIVE_UP = 5
@@ -112,6 +114,9 @@ class AlpacaEvalAnnotator:
             raise Undecided(f"the endpoint refuses this pair: {error}", again=False) from error
         except openai.OpenAIError as error:
             raise Undecided(f"no answer: {error}", again=True) from error
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # The package takes an answer apart as it comes: a page of HTML, no choices or no usage end in any of these.
+            raise Undecided(f"malformed answer: {error!r}", again=True) from error
         return preference_of(found[0].get("preference") if found else None)
 
     def _annotator(self) -> Any:
@@ -121,6 +126,12 @@ class AlpacaEvalAnnotator:
                 annotators_config=self.name, seed=self.seed, caching_path=None, is_avoid_reannotations=False
             )
         return self._local.annotator
+
+
+def endpoint_of(annotator: str) -> str | None:
+    """Where the package asks, by what it and its client read from the environment; None at OpenAI's own address."""
+    names = ("OPENAI_CLIENT_CONFIG_PATH", "OPENAI_API_BASE", "OPENAI_BASE_URL")
+    return None if annotator == STAND_IN else next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def annotator(name: str, seed: int) -> StandIn | AlpacaEvalAnnotator:
@@ -142,11 +153,13 @@ def judge(
     cost is said first. A failed request is repeated ATTEMPTS times, after 1, 2, 4 and 8 seconds.
     """
     pairs = list(pairs)
-    keys = {pair.id: key_of(pair, name, seed) for pair in pairs}
+    endpoint = endpoint_of(name)
+    keys = {pair.id: key_of(pair, name, endpoint, seed) for pair in pairs}
     new = list({keys[pair.id]: pair for pair in pairs if keys[pair.id] not in store.known}.values())
     if new:
         ask = make(name, seed)
-        say(f"{len(new)} of {len(pairs)} pairs to judge by {name}: {ask.cost(new)}")
+        place = f" at {endpoint}" if endpoint else ""
+        say(f"{len(new)} of {len(pairs)} pairs to judge by {name}{place}: {ask.cost(new)}")
         failures = _Failures(name)
 
         def one(pair: Pair) -> None:

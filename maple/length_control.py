@@ -19,6 +19,9 @@ def applies(annotator: str, reference: str) -> bool:
 
 def length_controlled(pairs: list[Pair], found: dict[str, float | None]) -> dict[str, float] | str:
     """{"winrate", "standard_error"}, 0..1, or the reason why there is none."""
+    judged = [pair for pair in pairs if found[pair.id] is not None]
+    if len({len(pair.output) - len(pair.reference) for pair in judged}) < 2:
+        return "all judged answers differ by the same length from their reference, so length explains nothing"
     from alpaca_eval.metrics import glm_winrate
     from huggingface_hub import errors, hf_hub_download
 
@@ -35,8 +38,7 @@ def length_controlled(pairs: list[Pair], found: dict[str, float | None]) -> dict
             "generator_2": "ours",
             "preference": 1 + found[pair.id],
         }
-        for pair in pairs
-        if found[pair.id] is not None
+        for pair in judged
     ]
     # The package asks for the newest revision.
     glm_winrate.hf_hub_download = pinned

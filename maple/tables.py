@@ -274,6 +274,9 @@ def _notes(results: Results, name: str) -> list[str]:
     ]
     if name == "table2" and results.params.judge.annotator == "stand-in":
         notes.append(f"Ours: {STAND_IN}.")
+    if name == "table2":
+        asked = {s.signature.partition("@")[2] for s in results.collected.scores if s.task == "alpaca_eval"} - {""}
+        notes += [f"Ours: the annotator was asked at {place}; only that server knows what answered." for place in sorted(asked)]
     return notes
 
 

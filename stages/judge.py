@@ -16,18 +16,23 @@ def main(params, arguments):
     settings = params.judge
     paths = sorted((params.artifacts / "scores").glob("*/examples/alpaca_eval-en.jsonl.gz"))
     instructions, references = texts(params) if paths else ({}, {})
+    endpoint = judges.endpoint_of(settings.annotator)
     store = judgements.Store(params.work / "judgements" / f"{settings.annotator}.jsonl")
+    undecided = 0
     with record.folder(params.artifacts / "judgements") as out:
         for path in paths:
             name = path.parent.parent.name
             pairs = pairs_of(path, instructions, references)
             found = judges.judge(pairs, settings.annotator, settings.seed, store, say=functools.partial(say, name))
-            result = judgements.result(name, settings.annotator, settings.reference, settings.seed, found)
+            result = judgements.result(name, settings.annotator, endpoint, settings.reference, settings.seed, found)
             if length_control.applies(settings.annotator, settings.reference):
                 result["length_controlled"] = length_control.length_controlled(pairs, found)
             record.write_json(out / f"{name}.json", result)
+            undecided += len(result["missing"])
             print(line(result))
     print(f"judged {len(paths)} models; every judgement is kept in {store.path}")
+    if undecided:
+        print(f"{undecided} pairs have none; `dvc repro --force --single-item judge` asks for those again")
 
 
 def texts(params) -> tuple[dict[str, str], dict[str, str]]:
@@ -52,7 +57,7 @@ def pairs_of(path: Path, instructions: dict[str, str], references: dict[str, str
 
 
 def line(result: dict) -> str:
-    label = " (stand-in judge)" if result["stand_in"] else ""
+    label = " (stand-in judge)" if result["stand_in"] else f" (asked at {result['endpoint']})" if result["endpoint"] else ""
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
     rate = f"{result['winrate']:.3f} ± {result['standard_error']:.3f}"
     return f"{result['name']}: win rate {rate}, n={result['n']}{missing}{label}"

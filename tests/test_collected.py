@@ -60,7 +60,7 @@ def write_artifacts(settings, name):
     record.write_json(folder / "bill.json", {"seconds": 1.0})
     preferences = {f"alpaca_eval-{i}": draw.choice([0, 0.5, 1]) for i in range(4)}
     judged = {
-        "annotator": "stand-in",
+        "annotator": "stand-in", "endpoint": None,
         "reference": "text_davinci_003",
         "n": 4,
         "winrate": sum(preferences.values()) / 4,

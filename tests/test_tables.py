@@ -180,6 +180,12 @@ def test_a_stand_in_judge_is_named_in_table_2(grid):
     assert "STAND-IN" not in render.to_csv(tables.regenerated(tables.Results(grid, stand_in), "table1"))
 
 
+def test_the_address_of_another_endpoint_stands_under_table_2(grid):
+    scores = [dataclasses.replace(s, signature="gpt4:davinci@http://localhost/v1") if s.task == "alpaca_eval" else s for s in grid.scores]
+    table = tables.regenerated(tables.Results(dataclasses.replace(grid, scores=scores), synthetic.params()), "table2")
+    assert "asked at http://localhost/v1" in render.to_markdown(table)
+
+
 def test_language_tables_have_every_language_with_base_rows_and_experiment(results):
     long, wide = tables.language_tables(results, "belebele")
     assert len(wide.rows) == 37 and len(wide.header) == 3 + 2 * 5 + 1

@@ -1,6 +1,7 @@
 """Win rates, the stand-in judge, the store of judgements, and alpaca_eval's annotators against a loopback endpoint."""
 
 import json
+import math
 import random
 import sys
 import threading
@@ -112,7 +113,7 @@ def test_what_stays_without_an_answer_is_missing_never_a_loss(tmp_path):
     refused = [judges.Undecided("filtered", again=False)]
     found, ask, waits = run(tmp_path, {"0": never, "1": [1.0], "2": refused, "3": [1.0]})
     assert found == {"0": None, "1": 1.0, "2": None, "3": 1.0}
-    result = judgements.result("cell", "scripted", "text_davinci_003", 42, found)
+    result = judgements.result("cell", "scripted", None, "text_davinci_003", 42, found)
     assert result["missing"] == ["0", "2"] and result["n"] == 2 and result["winrate"] == 1.0
     assert ask.asked.count("2") == 1  # a refusal is not repeated
 
@@ -146,18 +147,28 @@ def test_an_endpoint_that_is_down_stops_the_stage_and_keeps_what_was_judged(tmp_
     assert len(judgements.Store(tmp_path / "store.jsonl").known) == 1
 
 
-def test_another_output_seed_or_annotator_is_another_judgement():
+def test_another_output_seed_endpoint_or_annotator_is_another_judgement():
     pair = PAIRS[0]
     keys = {
-        judgements.key_of(pair, "gpt4", 42),
-        judgements.key_of(pair, "gpt4", 43),
-        judgements.key_of(pair, "claude", 42),
-        judgements.key_of(Pair("0", pair.instruction, pair.reference, "else"), "gpt4", 42),
-        judgements.key_of(Pair("0", pair.instruction, "else", pair.output), "gpt4", 42),
+        judgements.key_of(pair, "gpt4", None, 42),
+        judgements.key_of(pair, "gpt4", None, 43),
+        judgements.key_of(pair, "gpt4", "http://localhost:8000/v1", 42),
+        judgements.key_of(pair, "claude", None, 42),
+        judgements.key_of(Pair("0", pair.instruction, pair.reference, "else"), "gpt4", None, 42),
+        judgements.key_of(Pair("0", pair.instruction, "else", pair.output), "gpt4", None, 42),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     same = Pair("another id", pair.instruction, pair.reference, pair.output)
-    assert judgements.key_of(same, "gpt4", 42) == judgements.key_of(pair, "gpt4", 42)
+    assert judgements.key_of(same, "gpt4", None, 42) == judgements.key_of(pair, "gpt4", None, 42)
+
+
+def test_an_endpoint_is_what_the_package_would_ask_and_the_stand_in_has_none(monkeypatch):
+    for name in ("OPENAI_CLIENT_CONFIG_PATH", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert judges.endpoint_of("alpaca_eval_gpt4") is None
+    monkeypatch.setenv("OPENAI_API_BASE", "http://localhost:8000/v1")
+    assert judges.endpoint_of("alpaca_eval_gpt4") == "http://localhost:8000/v1"
+    assert judges.endpoint_of(judgements.STAND_IN) is None
 
 
 def test_a_store_with_a_torn_last_line_goes_on_from_the_line_before(tmp_path):
@@ -251,24 +262,35 @@ class Endpoint(BaseHTTPRequestHandler):
         if trouble == "drop":
             self.close_connection = True
             return
+        status, kind = 200, "application/json"
         if isinstance(trouble, int):
             status, content = trouble, {"error": {"message": "rate limit reached" if trouble == 429 else "no"}}
         else:
-            ranks = [{"model": "model_1", "rank": 3 - Endpoint.best}, {"model": "model_2", "rank": Endpoint.best}]
-            text = "I like both." if trouble == "malformed" else repr(ranks)
-            message = {"role": "assistant", "content": text}
-            content = {
-                "id": "1", "object": "chat.completion", "created": 1, "model": "gpt-4",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-            }  # fmt: skip
-            status = 200
+            content = self.completion(Endpoint.requests[-1].get("logprobs"), trouble)
+        if trouble in ("no choices", "no usage"):
+            content = {key: value for key, value in content.items() if key != trouble[3:]}
+        if trouble == "empty choices":
+            content["choices"] = []
         body = json.dumps(content).encode()
+        if trouble in ("no JSON", "HTML"):
+            body, kind = b"<html>busy</html>", "text/html" if trouble == "HTML" else kind
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    @staticmethod
+    def completion(logprobs: bool | None, trouble: str | None) -> dict:
+        """AlpacaEval 1's judge ranks the two answers, AlpacaEval 2's names one, with the log-probabilities of both names."""
+        ranks = [{"model": "model_1", "rank": 3 - Endpoint.best}, {"model": "model_2", "rank": Endpoint.best}]
+        names = [{"token": "m", "logprob": -2.0}, {"token": "M", "logprob": -0.25}]
+        text = "I like both." if trouble == "malformed" else "M" if logprobs else repr(ranks)
+        token = {"token": text, "logprob": -0.25, "top_logprobs": [] if trouble == "malformed" else names}
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": {"content": [token]} if logprobs else None}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return {"id": "1", "object": "chat.completion", "created": 1, "model": "gpt-4", "choices": [choice], "usage": usage}
 
     def log_message(self, *arguments):
         pass
@@ -310,15 +332,28 @@ def test_the_package_judges_with_its_own_prompt_and_undoes_its_order_switch(tmp_
     assert endpoint.requests[0]["model"] == "gpt-4" and endpoint.requests[0]["temperature"] == 0
 
 
-@pytest.mark.parametrize("trouble", [[429, 429], ["drop"], ["malformed"], [500], ["drop", 429, "malformed"]])
-def test_rate_limits_drops_and_malformed_answers_are_retried(tmp_path, endpoint, trouble):
+MALFORMED = ("malformed", "no JSON", "HTML", "no choices", "empty choices", "no usage")
+
+
+@pytest.mark.parametrize("trouble", [[429, 429], ["drop"], [500], ["drop", 429, "malformed"], *([name] for name in MALFORMED)], ids=str)
+@pytest.mark.parametrize("annotator", ["alpaca_eval_gpt4", length_control.ANNOTATOR])
+def test_rate_limits_drops_and_malformed_answers_are_retried(tmp_path, endpoint, annotator, trouble):
     endpoint.script = list(trouble)
-    assert ask_package(tmp_path)["0"] in (0.0, 1.0)
+    assert 0 <= ask_package(tmp_path, annotator=annotator)["0"] <= 1 and not endpoint.script
 
 
-def test_what_stays_malformed_is_reported_missing(tmp_path, endpoint):
-    endpoint.script = ["malformed"] * judges.ATTEMPTS
-    assert ask_package(tmp_path) == {"0": None}
+@pytest.mark.parametrize("trouble", MALFORMED)
+@pytest.mark.parametrize("annotator", ["alpaca_eval_gpt4", length_control.ANNOTATOR])
+def test_what_stays_malformed_is_reported_missing(tmp_path, endpoint, annotator, trouble):
+    endpoint.script = [trouble] * judges.ATTEMPTS
+    assert ask_package(tmp_path, annotator=annotator) == {"0": None}
+
+
+def test_alpaca_eval_2_weighs_its_preference_by_the_judge_s_probabilities(tmp_path, endpoint):
+    pairs = [Pair(str(i), f"instruction {i}", "the reference", "the output") for i in range(6)]
+    found = ask_package(tmp_path, pairs, length_control.ANNOTATOR)
+    second = 1 / (1 + math.exp(-2.0 + 0.25))  # the endpoint's probability of the answer shown second
+    assert {round(value, 6) for value in found.values()} == {round(second, 6), round(1 - second, 6)}
 
 
 def test_a_refused_key_stops_at_once_with_what_to_check(tmp_path, endpoint):
@@ -398,6 +433,12 @@ def test_a_model_that_wins_by_length_alone_has_a_lower_length_controlled_rate(ga
     controlled = length_control.length_controlled(pairs, found)
     assert controlled["winrate"] < win_rate(list(found.values())).winrate
     assert len(gamed[0]["revision"]) == 40  # pinned, where the package would take the newest
+
+
+@pytest.mark.parametrize("lengths", [[], [50], [50, 50]], ids=str)
+def test_where_length_explains_nothing_the_reason_stands_in_place_of_the_rate(gamed, lengths):
+    pairs = [Pair(str(i), f"instruction {i}", "x" * 100, "y" * length) for i, length in enumerate(lengths)]
+    assert "length explains nothing" in length_control.length_controlled(pairs, {pair.id: 1.0 for pair in pairs})
 
 
 def test_there_is_no_length_controlled_rate_for_the_stand_in_or_alpaca_eval_1():
