@@ -68,6 +68,8 @@ def main() -> None:
                 results += compare(world, bits, rank)
                 if arguments.csv:
                     write(results, Path(arguments.csv))
+                if arguments.throughput:
+                    remember(results, Path(arguments.throughput))
 
 
 def write(results: list[dict], path: Path) -> None:
@@ -77,6 +79,19 @@ def write(results: list[dict], path: Path) -> None:
         writer.writeheader()
         writer.writerows(results)
     half.replace(path)
+
+
+def remember(results: list[dict], path: Path) -> None:
+    """Our speeds into the table that `make plan` reads, in place of those measured before in the same setting."""
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns, rows = list(reader.fieldnames), list(reader)
+    setting = lambda row: tuple(str(row[key]) for key in ("device", "shape", "bits", "rank", "path", "checkpointing"))  # noqa: E731
+    table = {setting(row): row for row in rows}
+    for result in results:
+        if result["path"]:
+            table[setting(result)] = {key: (result | {"source": "benchmarks/train.py"})[key] for key in columns}
+    write([table[key] for key in sorted(table)], path)
 
 
 def parse() -> argparse.Namespace:
@@ -99,6 +114,7 @@ def parse() -> argparse.Namespace:
         "--cpu-time", action="store_true", help="count processor time of one thread: for a busy machine"
     )
     parser.add_argument("--csv", help="also write the results to this file")
+    parser.add_argument("--throughput", help="put our speeds into this table, benchmarks/throughput.csv for the plan")
     parser.add_argument("--self-check", action="store_true", help="tiny model, few steps, all systems")
     arguments = parser.parse_args()
     if arguments.self_check:
@@ -399,39 +415,67 @@ def compare(world: World, bits: int, rank: int) -> list[dict]:
     reference = rates.get("trl") or next(iter(rates.values()))
     print(f"\n{arguments.shape}, {bits} bits, rank {rank}, {arguments.device}, dropout {arguments.dropout:g}")
     print(f"bfloat16 matrix product peak here and now: {peak_flops(world) / 1e9:,.0f} GFLOP/s")
-    print(f"{'':42}answer tok/s   tokens/s  ratio  % of peak  peak GB  loss of the first steps")
+    print(f"{'':42}answer tok/s   tokens/s  ratio  % of peak  peak GB  estimate  loss of the first steps")
     table = []
     for name, (answer, token) in rates.items():
         share = useful_flops(world, rank, answer / token) * token / peak_flops(world)
         losses = runs[name][0].losses[:3]
+        estimated = estimated_gb(world, bits, rank, name) if name in OURS else None
         print(
             f"{label[name]:42}{answer:12,.0f} {token:10,.0f} {answer / reference[0]:6.2f} {100 * share:10.0f} "
-            f"{runs[name][0].peak_gb:8.2f}  {' '.join(f'{x:.4f}' for x in losses)}",
+            f"{runs[name][0].peak_gb:8.2f} {'' if estimated is None else f'{estimated:.2f}':>9}"
+            f"  {' '.join(f'{x:.4f}' for x in losses)}",
             flush=True,
         )
         table.append(
             {
                 "system": label[name],
+                "path": name if name in OURS else "",
                 "shape": arguments.shape,
                 "bits": bits,
                 "rank": rank,
-                "device": torch.cuda.get_device_name()
-                if arguments.device == "cuda"
-                else f"CPU, {torch.get_num_threads()} threads",
+                "device": device_name(arguments.device),
+                "threads": torch.get_num_threads(),
                 "clock": "processor" if arguments.cpu_time else "wall",
                 "dropout": arguments.dropout,
-                "checkpointing": arguments.checkpointing,
+                "checkpointing": "yes" if arguments.checkpointing else "no",
                 "answer_tokens_per_second": round(answer, 1),
                 "tokens_per_second": round(token, 1),
                 "ratio": round(answer / reference[0], 3),
                 "share_of_peak": round(share, 3),
                 "peak_gb": round(runs[name][0].peak_gb, 3),
+                "estimated_gb": "" if estimated is None else round(estimated, 3),
                 "losses": " ".join(f"{x:.4f}" for x in losses),
                 "torch": torch.__version__,
                 "date": datetime.date.today().isoformat(),
             }
         )
     return table
+
+
+def estimated_gb(world: World, bits: int, rank: int, path: str) -> float:
+    """What `make plan` would say of the peak, with the lengths of these rows."""
+    from maple import estimate
+
+    lengths = world.rows.lengths
+    # Attention's memory goes with the length of the row that a token is in.
+    mean = float((lengths**2).sum() / lengths.sum())
+    answers = world.rows.answer_tokens(list(range(len(lengths)))) / lengths.sum()
+    rows = estimate.Rows(len(lengths), mean, answers, assumed=False)
+    recipe = dataclasses.replace(world.recipe, path=path)
+    return estimate.memory(world.shape, bits, rank, recipe, rows, world.device.type == "cuda").peak / 1e9
+
+
+def device_name(kind: str) -> str:
+    """As benchmarks/devices.csv has it, else as the driver has it."""
+    import torch
+
+    from maple import estimate
+
+    if kind == "cpu":
+        return "CPU"
+    found = estimate.device_named(torch.cuda.get_device_name())
+    return found.name if found else torch.cuda.get_device_name()
 
 
 def best_setting(world: World, bits: int, rank: int) -> tuple[str, bool, int]:

@@ -23,7 +23,7 @@ class Rows:
         self._tokens, self._offsets, self._answers = map(
             np.from_dlpack, (tokens.values, tokens.offsets, table["answer_start"].combine_chunks())
         )
-        self.ids = table["id"]
+        self._ids, self._languages = table["id"], table["language"]
         self.lengths = np.diff(self._offsets)
 
     def __len__(self) -> int:
@@ -31,6 +31,10 @@ class Rows:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._tokens[self._offsets[index] : self._offsets[index + 1]], int(self._answers[index])
+
+    def name(self, index: int) -> str:
+        """`<language>/<id>`: the translations of a seed instruction share its id."""
+        return f"{self._languages[index].as_py()}/{self._ids[index].as_py()}"
 
     def answer_tokens(self, indices: list[int]) -> int:
         """Tokens that carry loss. The first token of a row never does: nothing precedes it."""

@@ -6,6 +6,8 @@ the step are the whole state.
 
 import json
 import os
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ def save(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        torch.save({"settings": json.dumps(settings, sort_keys=True), **state}, part)
+        with open(part, "wb") as file:
+            torch.save({"settings": json.dumps(settings, sort_keys=True), **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
@@ -33,15 +38,28 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The saved state, or None if there is none. A checkpoint of other settings is refused, the difference shown."""
     if not path.exists():
         return None
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    found = json.loads(state.pop("settings"))
-    wanted = json.loads(json.dumps(settings))
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        found = dict(_flat(json.loads(state.pop("settings"))))
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise MapleError(
+            f"{path} cannot be read", why=str(error).splitlines()[0], do=f"start afresh with `rm -r {path.parent}`"
+        ) from error
+    wanted = dict(_flat(json.loads(json.dumps(settings))))
     if found != wanted:
-        keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-        changes = "; ".join(f"{k}: {found.get(k)} then, {wanted.get(k)} now" for k in keys)
+        keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         raise MapleError(
             f"{path} was made with other settings",
-            why=changes,
+            why="; ".join(f"{key}: {found.get(key)} then, {wanted.get(key)} now" for key in keys),
             do=f"set them back to go on, or start afresh with `rm -r {path.parent}`",
         )
     return state
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value under its dotted key, so that a difference deep in a recipe is shown alone."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield above + key, value

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maple import files, languages, origins, record, sources
+from maple import files, origins, record, sources
 from maple.errors import MapleError
 from maple.origins import Listing, NoAccess
 from maple.params import PROFILES, Params
@@ -47,7 +47,7 @@ class Wanted:
 
 
 def needs(params: Params) -> list[Need]:
-    """What the stages of a profile will read, models first, no part twice."""
+    """What the stages of a profile will read, models first, no part twice. MapleError for a task that cannot be asked so."""
     from maple import tasks
 
     wanted: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
@@ -65,12 +65,12 @@ def needs(params: Params) -> list[Need]:
             add(source, [source.original], ["train"])
     for name, options in params.evaluation.tasks.items():
         task = tasks.get(name)
+        task.check(options)
         add(sources.datasets()[task.source], options.languages, [options.split])
         if options.shots:
             shot_task, split = task.shot_split(options.split)
             codes = options.languages if options.shot_language == "same" else [options.shot_language]
-            available = languages.of_task(shot_task)
-            add(sources.datasets()[tasks.get(shot_task).source], [code for code in codes if code in available], [split])
+            add(sources.datasets()[tasks.get(shot_task).source], codes, [split])
         if name == "alpaca_eval" and params.judge.reference in sources.datasets()["alpaca_eval"].patterns:
             add(sources.datasets()["alpaca_eval"], [], [params.judge.reference])
     every = {"models": sources.models(), "datasets": sources.datasets()}

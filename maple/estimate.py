@@ -163,6 +163,16 @@ def devices() -> list[Device]:
     return sorted(found, key=lambda device: device.memory_gb)
 
 
+def device_named(gpu: str) -> Device | None:
+    """The line of benchmarks/devices.csv that a driver's name for a GPU belongs to.
+
+    >>> device_named("NVIDIA A100-SXM4-80GB").name, device_named("NVIDIA GeForce GTX 970")
+    ('A100-80GB', None)
+    """
+    words = lambda device: device.name.replace("-", " ").replace("GB", "").split()  # noqa: E731
+    return next((device for device in devices() if all(word in gpu for word in words(device))), None)
+
+
 def measured(device: str, shape: str, bits: int, rank: int, recipe: Recipe) -> float | None:
     """Tokens per second of benchmarks/throughput.csv for this device, model, width and path; the nearest rank's."""
     with open(TABLES / "throughput.csv", newline="") as file:

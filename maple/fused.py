@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from maple.attention import Layout, attend
+from maple.errors import MapleError
 
+# The model types whose blocks `block` computes; others have norms or products that it would leave out.
 FAMILIES = ("llama", "mistral")
 
 
@@ -28,6 +30,12 @@ def hidden_states(
 
     The last layer's other tokens serve as keys and values only, so nothing is computed of them after its attention.
     """
+    if causal.config.model_type not in FAMILIES:
+        raise MapleError(
+            f"recipe.path 'fused' cannot train a {causal.config.model_type} model",
+            why=f"it computes the blocks of {' and '.join(FAMILIES)} only",
+            do="set recipe.path: stock, which is slower and goes through the model's own modules",
+        )
     inner = causal.model
     x = inner.embed_tokens(input_ids)
     cos, sin = (part[0, :, None] for part in inner.rotary_emb(x, position_ids[None]))

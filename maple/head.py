@@ -41,4 +41,5 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         (gradient,) = ctx.saved_tensors
-        return gradient * g.to(gradient.dtype), None, None
+        # In float32: rounded to bfloat16, 1 / (answer tokens of the step) is off by up to 0.4 %.
+        return (gradient * g[None, None]).to(gradient.dtype), None, None

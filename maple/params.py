@@ -5,6 +5,8 @@ are explained there. `load` checks the whole file, so every stage refuses a bad 
 """
 
 import dataclasses
+import functools
+import math
 import re
 import types
 import typing
@@ -21,6 +23,29 @@ from maple.errors import MapleError, nearest
 TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum", "alpaca_eval")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROFILES = Path("profiles")
+# What numbers must be: (accepted, in words, keys). Values that are null are left to the type.
+RANGES = (
+    (
+        lambda value: value >= 1,
+        "a whole number from 1",
+        (
+            *("lora.r", "train.max_steps", "recipe.batch_rows", "recipe.max_steps", "recipe.micro_batch_tokens"),
+            *("recipe.checkpoint_steps", "prepare.rows", "prepare.validation_rows", "prepare.max_length"),
+            *("prepare.overlap_ngram", "prepare.processes", "evaluation.batch_tokens", "evaluation.bootstrap_samples"),
+        ),
+    ),
+    (
+        lambda value: 0 < value < math.inf,
+        "a number above 0",
+        (
+            *("train.learning_rate", "train.epochs", "recipe.learning_rate", "recipe.epochs", "recipe.max_grad_norm"),
+            "recipe.divergence_bound",
+        ),
+    ),
+    (lambda value: 0 <= value < math.inf, "a number from 0", ("recipe.weight_decay", "tables.claim_margin", "train.seed")),
+    (lambda value: 0 <= value < 1, "a share from 0 to below 1", ("lora.dropout", "recipe.lora.dropout", "recipe.warmup")),
+    (lambda value: 0 < value < 1, "a share between 0 and 1", ("tables.confidence",)),
+)
 
 
 @dataclass(frozen=True)
@@ -190,10 +215,17 @@ class Params:
         return sorted({base.model for base in self.bases} | {self.model})
 
     def cell_of(self, name: str) -> tuple[Cell, Recipe]:
-        """The cell and recipe behind a folder name: `experiment`, or a cell's name."""
+        """The cell and recipe behind a folder name: `experiment`, or a cell's name, of the grid or beside it."""
+        from maple import sources
+
         if name == "experiment":
             return self.experiment, self.recipe_of_experiment()
         cell = Cell.parse(name)
+        for noun, word, known in (("model", cell.base.model, sources.models()), ("training set", cell.dataset, self.datasets)):
+            if word not in known:
+                raise MapleError(f"'{name}' names no cell", why=f"there is no {noun} '{word}'", do=nearest(word, known))
+        if cell.rank < 1:
+            raise MapleError(f"'{name}' names no cell", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
         return cell, self.recipe
 
     def recipe_of_experiment(self) -> Recipe:
@@ -319,8 +351,8 @@ def _check_names(params: Params, path: Path) -> None:
             if target not in TARGETS:
                 raise _unknown(path, key, "target module", target, TARGETS)
     for key, alpha in [("lora.alpha", params.lora.alpha), ("recipe.lora.alpha", params.recipe.lora.alpha)]:
-        if isinstance(alpha, str) and not re.fullmatch(r"\d+r", alpha):
-            raise _wrong(path, key, alpha, "a number, or a multiple of the rank like 2r")
+        if alpha is not None and not re.fullmatch(r"[1-9]\d*r?", str(alpha)):
+            raise _wrong(path, key, alpha, "a number from 1, or a multiple of the rank like 2r")
     for name, task in params.evaluation.tasks.items():
         if name not in TASKS:
             raise _unknown(path, "evaluation.tasks", "task", name, TASKS)
@@ -329,9 +361,24 @@ def _check_names(params: Params, path: Path) -> None:
                 raise _unknown(path, f"evaluation.tasks.{name}.languages", f"{name} language", code, languages.of_task(name))
         if not 0 <= task.shots <= 8:
             raise _wrong(path, f"evaluation.tasks.{name}.shots", task.shots, "0 to 8")
-    for key, rank in [("lora.r", params.lora.r)] + [("grid.ranks", r) for r in params.grid.ranks]:
+        for key in ("limit", "max_new_tokens"):
+            if getattr(task, key) is not None and getattr(task, key) < 1:
+                raise _wrong(path, f"evaluation.tasks.{name}.{key}", getattr(task, key), "a whole number from 1")
+    asked = params.evaluation.tasks.get("alpaca_eval")
+    if asked and (asked.prompt_set == "bactrian") != (params.prepare.template == "bactrian"):
+        raise MapleError(
+            f"{path}: prepare.template is {params.prepare.template}, evaluation.tasks.alpaca_eval.prompt_set {asked.prompt_set}",
+            why="a model is asked in the template that it was finetuned with",
+            do="set both to bactrian, or template to alpaca and prompt_set to english",
+        )
+    for rank in params.grid.ranks:
         if rank < 1:
-            raise MapleError(f"{path}: '{key}' is {rank}", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
+            raise MapleError(f"{path}: 'grid.ranks' is {rank}", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
+    for accepted, words, keys in RANGES:
+        for key in keys:
+            value = functools.reduce(getattr, key.split("."), params)
+            if value is not None and not accepted(value):
+                raise _wrong(path, key, value, words)
 
 
 def _unknown(path: Path, key: str, noun: str, name: Any, known: Any) -> MapleError:

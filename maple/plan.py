@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,11 +44,46 @@ class Line:
     adapter_bytes: float
 
 
-def lines(params: Params, device: Device) -> list[Line]:
-    return [line(params, cell, params.recipe, cell.name, device) for cell in params.cells]
+def stages_of(params: Params, name: str) -> tuple[str, str]:
+    """DVC's names of the stages that train and score a cell, a base (which nothing trains) or the experiment."""
+    if name == "experiment":
+        return "train_experiment", "evaluate_experiment"
+    if name in {base.name for base in params.bases}:
+        return "", f"evaluate_base@{name}"
+    cell = Cell.parse(name)
+    item = f"{cell.base.name}-{cell.dataset}-{cell.rank}-{cell.seed}"
+    return f"train@{item}", f"evaluate@{item}"
 
 
-def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device) -> Line:
+def outdated(params: Params, names: list[str]) -> set[str] | None:
+    """The stages of finished models that DVC would run again, a setting or a file having changed since they ran.
+
+    None where DVC cannot be asked, as while another command of its runs. Its run-cache, which may hold the results of
+    other settings, is not asked, and stages before training are not: whether what they make differs is known when
+    they have run.
+    """
+    finished = {
+        stage
+        for name in names
+        for stage, kind in zip(stages_of(params, name), ("adapters", "scores"))
+        if stage and _done(params, kind, name)
+    }
+    if not finished:
+        return set()
+    # The whole file at once: naming the stages takes DVC longer.
+    file = "dvc.yaml" if params.profile == "smoke" else f"profiles/{params.profile}/dvc.yaml"
+    asked = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", file], capture_output=True, text=True)
+    if asked.returncode:
+        return None
+    return finished & {stage.removeprefix(f"{file}:") for stage in json.loads(asked.stdout)}
+
+
+def lines(params: Params, device: Device, again: Collection[str] = ()) -> list[Line]:
+    """The grid's cells; `again`: finished stages that will run again all the same."""
+    return [line(params, cell, params.recipe, cell.name, device, again) for cell in params.cells]
+
+
+def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, again: Collection[str] = ()) -> Line:
     shape = shape_of(params, cell.base.model)
     rows = rows_of(params, cell.dataset, cell.base.model)
     bits, rank = cell.base.bits, cell.rank
@@ -60,7 +97,7 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device) 
     tokens = estimate.tokens(rows, recipe)
     return Line(
         cell=cell,
-        done=(params.artifacts / "adapters" / name / "record.json").exists(),
+        done=_done(params, "adapters", name) and stages_of(params, name)[0] not in again,
         trainable_percent=shape.trainable_percent(rank, recipe.lora.targets),
         steps=estimate.steps(rows.rows, recipe),
         tokens=tokens,
@@ -72,13 +109,14 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device) 
     )
 
 
-def scorings(params: Params, device: Device) -> list[Scoring]:
+def scorings(params: Params, device: Device, again: Collection[str] = ()) -> list[Scoring]:
     """The evaluation of every cell, and of the bases as they are."""
     models = [(cell.name, cell.base) for cell in params.cells] + [(base.name, base) for base in params.bases]
-    return [scoring(params, name, base, device) for name, base in models]
+    return [scoring(params, name, base, device, again) for name, base in models]
 
 
-def scoring(params: Params, name: str, base: Base, device: Device) -> Scoring:
+def scoring(params: Params, name: str, base: Base, device: Device, again: Collection[str] = ()) -> Scoring:
+    """A cell that is trained again is scored again."""
     scores = params.artifacts / "scores"
     hours = evaluation_plan.hours_of(scores, base.name)
     measured = hours is not None
@@ -87,7 +125,12 @@ def scoring(params: Params, name: str, base: Base, device: Device) -> Scoring:
         if params.sources == "hub":
             shape = shape_of(params, base.model)
             hours += evaluation_plan.assumed_hours(params.evaluation, shape, base.bits, device)
-    return Scoring(name, (scores / name / "record.json").exists(), hours, measured)
+    done = _done(params, "scores", name) and not set(stages_of(params, name)) & set(again)
+    return Scoring(name, done, hours, measured)
+
+
+def _done(params: Params, kind: str, name: str) -> bool:
+    return (params.artifacts / kind / name / "record.json").exists()
 
 
 def shape_of(params: Params, model: str) -> Shape:
@@ -132,9 +175,9 @@ def device_of(params: Params) -> tuple[Device, bool]:
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         names = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
-        for device in known.values():
-            if names and all(word in names[0] for word in device.name.replace("-", " ").replace("GB", "").split()):
-                return device, True
+        found = estimate.device_named(names[0]) if names else None
+        if found:
+            return found, True
     return known[REFERENCE_DEVICE], False
 
 

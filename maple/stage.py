@@ -16,8 +16,8 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
 
     A keyword's value is the help text of a required option, or the arguments of argparse's `add_argument`.
 
-    A MapleError is printed in three lines and ends the process with its code; anything else is a defect: its
-    traceback goes to the log and its last line, with the log's path, to the screen.
+    A MapleError is printed in three lines, with the log's path once there is one, and ends the process with its code;
+    anything else is a defect: its traceback goes to the log and its last line to the screen.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smoke", help="which parameter file (default: smoke)")
@@ -28,12 +28,12 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
         settings = params.load(arguments.profile)
         log = _log_to(settings, [getattr(arguments, name) for name, text in options.items() if isinstance(text, str)])
     except MapleError as error:
-        sys.exit(_show(error))
+        sys.exit(_say(str(error), error.code))
     try:
         main(settings, arguments)
     except MapleError as error:
         logging.exception("stage failed")
-        sys.exit(_show(error))
+        sys.exit(_say(f"{error}\n  log: {log}", error.code))
     except KeyboardInterrupt:
         sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
     except Exception:
@@ -48,10 +48,6 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     return str(path)
-
-
-def _show(error: MapleError) -> int:
-    return _say(str(error), error.code)
 
 
 def _say(text: str, code: int) -> int:

@@ -19,17 +19,23 @@ base              rank cells done       %  steps   tokens  Adam, activations, pe
 
 def main(params, arguments):
     device, here = plan.device_of(params)
-    if arguments.cell:
-        cell, recipe = params.cell_of(arguments.cell)
-        cells = [plan.line(params, cell, recipe, arguments.cell, device)]
-        scorings = [plan.scoring(params, arguments.cell, cell.base, device)]
+    names = [arguments.cell] if arguments.cell else [model.name for model in [*params.cells, *params.bases]]
+    cell, recipe = params.cell_of(arguments.cell) if arguments.cell else (None, params.recipe)
+    found = plan.outdated(params, names)
+    again = found or set()
+    if cell:
+        cells = [plan.line(params, cell, recipe, arguments.cell, device, again)]
+        scorings = [plan.scoring(params, arguments.cell, cell.base, device, again)]
     else:
-        recipe = params.recipe
-        cells, scorings = plan.lines(params, device), plan.scorings(params, device)
+        cells, scorings = plan.lines(params, device, again), plan.scorings(params, device, again)
     todo = [line for line in cells if not line.done]
     title = "SMOKE profile" if params.profile == "smoke" else f"{params.profile} profile"
     print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
     whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
+    if again:
+        print(f"{len(again)} finished stages are out of date (`dvc status` says why) and count as not run")
+    elif found is None:
+        print("DVC could not be asked what is out of date: what stands in artifacts/ counts as done")
     print(f"device: {device.name} ({whose})")
     checkpointing = "with" if recipe.gradient_checkpointing else "without"
     print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}")

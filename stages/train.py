@@ -44,19 +44,22 @@ def main(params, arguments):
     checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
     before = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed)
-    place = progress.place_in_grid(params.artifacts / "adapters", [cell.name for cell in params.cells], arguments.name)
-    if place and processes.rank == 0:
-        print(f"{arguments.name}: {place}", file=sys.stderr)
-    with progress.Progress(len(plan), f"train {arguments.name}", "steps") as bar:
+    names = [cell.name for cell in params.cells]
+    place = progress.place_in_grid(params.artifacts / "adapters", names, arguments.name, settings["recipe"])
+    label = f"{place}: train {arguments.name}" if place else f"train {arguments.name}"
+    if processes.rank == 0:
+        print(", ".join(filter(None, [label, place.left(0) if place else ""])), file=sys.stderr)
+    with progress.Progress(len(plan), label, "steps") as bar:
         stamps = [time.perf_counter()]
 
         def report(row):
             stamps.append(time.perf_counter())
             speed = row["tokens"] / (stamps[-1] - stamps[-2])
             logging.info("step %d loss %.4f, %.0f tokens/s", row["step"], row["loss"], speed)
-            bar.advance(1, f"loss {row['loss']:.3f}, {speed:,.0f} tokens/s")
+            left = place.left(stamps[-1] - stamps[0]) if place else ""
+            bar.advance(1, ", ".join(filter(None, [f"loss {row['loss']:.3f}", f"{speed:,.0f} tokens/s", left])))
 
-        outcome = training.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes)
+        outcome = training.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes, bar.start_at)
     after = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     if processes.rank:
         return

@@ -232,9 +232,14 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
 def test_a_training_stage_says_which_cell_of_the_grid_it_is_and_how_long_the_rest_takes(tmp_path):
     from maple import progress
 
-    names = ["a", "b", "c", "d"]
-    assert progress.place_in_grid(tmp_path, names, "a") == "cell 1 of 4"
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "bill.json").write_text('{"seconds": 60}')
-    assert progress.place_in_grid(tmp_path, names, "a") == "cell 2 of 4, about 3 min 00 s left in the grid"
-    assert progress.place_in_grid(tmp_path, names, "experiment") == ""
+    names, recipe = ["a", "b", "c", "d"], {"epochs": 1}
+    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    assert str(place) == "cell 1 of 4" and place.left(0) == ""
+    for name, its in (("a", recipe), ("b", recipe), ("c", {"epochs": 2})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bill.json").write_text('{"seconds": 60}')
+        (tmp_path / name / "record.json").write_text(json.dumps({"recipe": its}))
+    # Cell a itself is made again, and c is another recipe's.
+    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    assert str(place) == "cell 2 of 4" and place.left(60) == "2 min 00 s left in the grid"
+    assert progress.place_in_grid(tmp_path, names, "experiment", recipe) is None

@@ -1,5 +1,6 @@
 """A bad parameter file is one error that names the key and the nearest right one."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -62,6 +63,16 @@ WRONG = {
     "alpha": (lambda p: p["recipe"]["lora"].update(alpha="r2"), r"'recipe.lora.alpha' is 'r2'"),
     "rank": (lambda p: p["grid"]["ranks"].append(0), r"'grid.ranks' is 0"),
     "shots": (lambda p: p["evaluation"]["tasks"]["xnli"].update(shots=9), r"'evaluation.tasks.xnli.shots' is 9"),
+    "limit": (lambda p: p["evaluation"]["tasks"]["xnli"].update(limit=0), r"'evaluation.tasks.xnli.limit' is 0"),
+    "new tokens": (lambda p: p["evaluation"]["tasks"]["xquad"].update(max_new_tokens=-1), r"'evaluation.tasks.xquad.max_new_tokens' is -1"),
+    "template": (lambda p: p["prepare"].update(template="bactrian"), r"prompt_set english(.|\n)*set both to bactrian"),
+    "alpha of 0": (lambda p: p["lora"].update(alpha=0), r"'lora.alpha' is 0"),
+}
+# One wrong value per key of params.RANGES.
+WRONG |= {
+    key: (lambda p, key=key: functools.reduce(dict.get, key.split(".")[:-1], p).update({key.split(".")[-1]: -1}), rf"'{key}' is -1")
+    for _, _, keys in params.RANGES
+    for key in keys
 }
 
 
@@ -71,6 +82,15 @@ def test_a_wrong_value_is_named(tmp_path, name):
     with pytest.raises(MapleError) as caught:
         params.parse(changed(tmp_path, change))
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("mistral-7B-4bit.alpaca.r8.s42", "mistral-7b"), ("mistral-7b-4bit.alpacca.r8.s42", "alpaca"), ("mistral-7b-4bit.alpaca.r0.s42", "rank")],
+)
+def test_a_cell_of_an_unknown_model_or_training_set_is_none(name, word):
+    with pytest.raises(MapleError, match=f"names no cell(.|\n)*{word}"):
+        params.load().cell_of(name)
 
 
 def test_an_unknown_profile_names_the_known_ones():

@@ -1,4 +1,4 @@
-"""What a person sees when a stage fails: three lines for an error we foresaw, a log's path for one we did not."""
+"""What a person sees when a stage fails: three lines for an error we foresaw, one for one we did not, and the log's path."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def run(tmp_path, body, *arguments):
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def test_a_foreseen_error_is_three_lines_and_its_code(tmp_path):
+def test_a_foreseen_error_is_three_lines_its_log_and_its_code(tmp_path):
     body = """
     def main(params, arguments):
         raise MapleError("no row", why="the file is empty", do="download it again", code=2)
@@ -26,7 +26,7 @@ def test_a_foreseen_error_is_three_lines_and_its_code(tmp_path):
     """
     result = run(tmp_path, body)
     assert result.returncode == 2
-    assert result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n"
+    assert result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n  log: work/smoke/logs/verb.log\n"
 
 
 def test_a_defect_names_the_log_that_holds_its_traceback(tmp_path):

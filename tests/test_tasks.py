@@ -1,6 +1,7 @@
 """The tasks: readers on upstream's schema and its traps, prompts, label words, shots, extraction, scores."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import random
@@ -13,7 +14,7 @@ import outside
 import pytest
 import upstream
 
-from maple import languages, prompts, tasks, template
+from maple import download, languages, params, prompts, tasks, template
 from maple.errors import MapleError
 from maple.params import TASKS
 from maple.tasks import base, rows
@@ -275,6 +276,27 @@ def test_a_wrong_split_or_language_names_the_right_ones(sources):
     assert "validation" in error.value.do
     with pytest.raises(MapleError, match="no language 'de'"):
         tasks.get("xcopa").examples(sources / "xcopa", "de", "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("xnli", {"split": "tset"}, "no split 'tset'"),
+        ("xnli", {"prompt_set": "nativ"}, "no prompt set 'nativ'"),
+        ("xcopa", {"prompt_set": "native", "languages": ["qu"]}, "no xcopa prompt in 'qu'"),
+        ("xlsum", {"scoring": "loglikelihood"}, "cannot be scored by loglikelihood"),
+        ("belebele", {"shots": 4}, "nothing to take shots from"),
+        ("xnli", {"shots": 2, "shot_language": "klingon"}, "no shots in language 'klingon'"),
+        ("xquad", {"shots": 4, "shot_language": "same", "languages": ["th"]}, "no shots in language 'th'"),
+        ("xcopa", {"repair": True, "languages": ["th"]}, "cannot be repaired"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_fetched(name, change, message):
+    paper = params.load("paper")
+    options = dataclasses.replace(paper.evaluation.tasks[name], **change)
+    evaluation = dataclasses.replace(paper.evaluation, tasks={name: options})
+    with pytest.raises(MapleError, match=message):
+        download.needs(dataclasses.replace(paper, evaluation=evaluation))
 
 
 # -- Shots -------------------------------------------------------------------------------------------------------------

@@ -159,6 +159,24 @@ class Task:
             )
         return Form(file.name, text, options, answer, file.words, self.derive, stop=self.stop)
 
+    def check(self, options: Any) -> None:
+        """Raise MapleError where the task cannot be asked as `options` (params.TaskOptions) say; reads no data."""
+        self._check_split(options.split)
+        codes = list(options.languages)
+        if options.shots:
+            source, _ = self.shot_split(options.split)
+            shown = codes if options.shot_language == "same" else [options.shot_language]
+            for code in shown:
+                if code not in languages.of_task(source):
+                    raise MapleError(
+                        f"{self.name} has no shots in language '{code}'",
+                        why=f"they come from {source}, which has {', '.join(languages.of_task(source))}",
+                        do=f"set evaluation.tasks.{self.name}.shot_language to one of these, or leave the language out",
+                    )
+            codes += shown
+        for code in codes:
+            self.form(options.prompt_set, code, options.scoring)
+
     def shot_split(self, split: str) -> tuple[str, str]:
         """Task and split that few-shot examples come from; never the evaluated split of the evaluated task."""
         self._check_split(split)

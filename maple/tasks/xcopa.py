@@ -8,6 +8,7 @@ and 37 in Swahili, 5 and 4 in Indonesian and Italian. Everybody scores the field
 
 import re
 from pathlib import Path
+from typing import Any
 
 from maple.errors import MapleError
 from maple.tasks import rows
@@ -29,6 +30,11 @@ class Xcopa(ChoiceTask):
     splits = ("validation", "test")
     chance = 0.5
     shots_from = {"test": ("xcopa", "validation")}
+
+    def check(self, options: Any) -> None:
+        super().check(options)
+        if options.repair and not set(options.languages) & set(AGREEING):
+            raise _no_agreeing()
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         questions = _agreed_questions(folder, split) if repair and name not in AGREEING else {}
@@ -61,8 +67,12 @@ def _agreed_questions(folder: Path, split: str) -> dict[int, str]:
         if list((folder / name).glob(f"{split}-*.parquet")):
             found = rows.read(rows.shards(folder / name, split), _SCHEMA)
             return {row["idx"]: row["question"] for _, _, row in found}
-    raise MapleError(
+    raise _no_agreeing()
+
+
+def _no_agreeing() -> MapleError:
+    return MapleError(
         "XCOPA's `question` cannot be repaired",
-        why=f"the right values come from one of {', '.join(AGREEING)}, and none is downloaded",
+        why=f"the right values come from one of {', '.join(AGREEING)}, and none is asked for",
         do="add one of them to evaluation.tasks.xcopa.languages, or set repair to false",
     )
