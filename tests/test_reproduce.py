@@ -8,6 +8,7 @@ import csv
 import filecmp
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -125,6 +126,18 @@ def test_everything_a_person_reads_says_smoke(finished, copies):
 
 def test_a_second_run_does_nothing(finished):
     assert "Running stage" not in run(finished, "dvc", "repro")
+
+
+def test_the_plan_counts_as_trained_what_no_setting_has_outdated(finished):
+    def told() -> list[str]:
+        return run(finished, sys.executable, "-m", "stages.plan").splitlines()
+
+    count = len(CELLS)
+    assert told()[0].endswith(f"{count} cells, {count} trained already and skipped, 0 to train")
+    path = finished / "params.yaml"
+    path.write_text(re.sub(r"(\nrecipe:.*?\n  learning_rate: )\S+", r"\g<1>0.0123", path.read_text(), flags=re.S))
+    assert told()[0].endswith(f"0 trained already and skipped, {count} to train")
+    assert any(line.startswith(f"evaluation: {count + 3} models, 3 scored already") for line in told())
 
 
 def test_changing_the_tables_code_retrains_nothing(finished):
