@@ -109,10 +109,9 @@ def plan(
 
 def _tree(sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, Any]]]) -> Node:
     """The radix tree: each run of tokens stands once, whatever sequences share it."""
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].tolist())
     root = Node(np.empty(0, dtype=np.int64), 0, 0)
     path, before = [root], root.tokens
-    for index in order:
+    for index in _order(sequences):
         tokens = sequences[index]
         shared = _common(before, tokens)
         while len(path) > 1 and path[-1].start >= shared:
@@ -136,6 +135,14 @@ def _tree(sequences: Sequence[np.ndarray], marks: Sequence[Sequence[tuple[int, A
     for node in reversed(list(_walk(root))):
         node.size = len(node) + sum(child.size for child in node.children)
     return root
+
+
+def _order(sequences: Sequence[np.ndarray]) -> list[int]:
+    """Places of the sequences, sorted by their tokens, a prefix before what it begins.
+
+    Bytes of big-endian numbers sort as the numbers do; lists of Python's integers would take gigabytes.
+    """
+    return sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">u4").tobytes())
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

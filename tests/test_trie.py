@@ -17,6 +17,15 @@ def random_sequences(rng: random.Random) -> list[np.ndarray]:
     return [np.array(tokens, dtype=np.int64) for tokens in found]
 
 
+def test_sequences_sort_as_lists_of_numbers_do():
+    rng = random.Random(1)
+    for _ in range(50):
+        found = [[rng.choice([0, 1, 255, 256, 65535, 65536, 300_000]) for _ in range(rng.randrange(4))]]
+        found += [rng.choice(found)[: rng.randrange(4)] + [rng.randrange(1 << 18)] * rng.randrange(3) for _ in range(30)]
+        sequences = [np.array(tokens, dtype=np.int64) for tokens in [*found, []]]
+        assert trie._order(sequences) == sorted(range(len(sequences)), key=lambda i: sequences[i].tolist())
+
+
 def path(group, row, place) -> list[tuple[int, int]]:
     """(depth, token) that a place of a row sees: the prefixes before it, then its own path."""
     above = group.parent if row is group.prefix else group
