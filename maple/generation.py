@@ -9,6 +9,7 @@ import torch
 
 from maple import encoding, packed, trie
 from maple.decoding import Decoding
+from maple.errors import MapleError
 from maple.scoring import Failed, Usage, context_length
 from maple.tree_attention import Prefix
 from maple.trie import Group, Row
@@ -73,10 +74,17 @@ def generate_batches(
     A prompt longer than the context less `max_new_tokens` is cut off from the left. As in scoring, batches are
     planned over all prompts.
     """
+    packed.check(model)
+    context = context_length(model)
+    if max_new_tokens >= context:
+        raise MapleError(
+            f"answers of {max_new_tokens} tokens leave no room for a prompt",
+            why=f"the model's context is {context} tokens, prompt and answer together",
+            do="lower max_new_tokens, or use a model with a longer context",
+        )
     usage = usage or Usage()
     ending = Ending(tokeniser, end_tokens(model, tokeniser), tuple(stop), max_new_tokens)
-    room = context_length(model) - max_new_tokens
-    encoded = [tokens[-room:] for (tokens,) in encoding.encode_groups(tokeniser, [[prompt] for prompt in prompts])]
+    encoded = [tokens[max_new_tokens - context :] for (tokens,) in encoding.encode_groups(tokeniser, [[prompt] for prompt in prompts])]
     for index, tokens in enumerate(encoded):
         if not tokens:
             raise Failed(index, "its prompt has no tokens")

@@ -14,10 +14,14 @@ import torch
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import rotate_half
 
+from maple.errors import MapleError
 from maple.tree_attention import Layout, Prefix
 from maple.trie import Group, Row
 
 NAME = "maple_packed"
+# `model_type` of those that give what transformers' own forward pass gives (tests/test_architectures.py). Others may
+# do more than these: cap their logits, scale them, or have their layers elsewhere.
+COMPARED = ("gemma", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3")
 # Logits at once, in numbers: 64 MB in fp32, or on a CPU what stays in its cache; with a large vocabulary those of this
 # many positions, since a product with the head is slow for fewer.
 LOGITS, LOGITS_ON_CPU = 1 << 24, 1 << 20
@@ -27,6 +31,31 @@ POSITIONS = 256
 def causal(model: Any) -> Any:
     """The transformers model inside a PEFT model (its adapter's layers included), or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def check(model: Any) -> None:
+    """Raises MapleError for a model whose log-likelihoods might come out wrong here without a sign of it."""
+    config = causal(model).config
+    if config.model_type not in COMPARED:
+        raise MapleError(
+            f"a model of type {config.model_type} cannot be evaluated",
+            why=f"attention is replaced, and only {', '.join(COMPARED)} are known to give then what transformers gives",
+            do="add the type to COMPARED in maple/packed.py and to tests/test_architectures.py; docs/EXTENDING.md says more",
+        )
+    rotary = causal(model).model.rotary_emb.rope_type
+    for kind in rotary.values() if isinstance(rotary, dict) else [rotary]:
+        if "dynamic" in kind or kind == "longrope":
+            raise MapleError(
+                f"a model with {kind} positions cannot be evaluated",
+                why="they depend on the longest text of a forward pass, so a score would depend on its neighbours",
+                do="use a model whose config.json names another rope_type",
+            )
+    if getattr(config, "final_logit_softcapping", None) is not None:
+        raise MapleError(
+            f"a {config.model_type} model that caps its logits cannot be evaluated",
+            why="logits are computed from the output head alone",
+            do="use a model whose config.json has no final_logit_softcapping",
+        )
 
 
 def balance(model: Any) -> float:

@@ -85,6 +85,7 @@ def score(
     Batches are planned over all requests, `done` or not, so one that was interrupted is computed as it would have
     been: at 8 bits a token's result depends on its neighbours.
     """
+    packed.check(model)
     usage = usage or Usage()
     by_request = sequences(tokeniser, requests, context_length(model))
     options = [option for found in by_request for option in found]

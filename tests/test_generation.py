@@ -7,6 +7,7 @@ import reference
 import toy
 from maple import generation, packed, scoring, trie
 from maple.decoding import Decoding
+from maple.errors import MapleError
 
 TOKENISER = toy.tokeniser()
 PASSAGES = ["The river runs through the valley, and the valley is green. ", "河流穿过山谷。", "แม่น้ำไหลผ่านหุบเขา "]
@@ -74,6 +75,15 @@ def test_dropping_finished_answers_changes_none(drop, monkeypatch):
 def test_a_prompt_longer_than_the_context_is_cut_off_from_the_left():
     model = toy.model(context=48)
     assert ours(model, PROMPTS, 8) == reference.generate(model, TOKENISER, PROMPTS, 8, ())
+
+
+@pytest.mark.parametrize("new", [48, 60])
+def test_answers_as_long_as_the_context_are_an_error_before_anything_is_computed(new):
+    model = toy.model(context=48)
+    model.forward = lambda *a, **k: pytest.fail("the model was asked")
+    with pytest.raises(MapleError, match=f"answers of {new} tokens leave no room for a prompt") as error:
+        ours(model, PROMPTS, new)
+    assert "48 tokens" in error.value.why
 
 
 def test_the_shared_passage_is_read_once_and_answers_end_early():
