@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluate                                   # tiny model, all workloads
     python -m benchmarks.evaluate --shape mid --rows 24
-    python -m benchmarks.evaluate --sources SOURCES                 # real XCOPA and XQuAD rows where they are there
+    python -m benchmarks.evaluate --sources SOURCES                 # XCOPA's and zero-shot XQuAD's real rows
     python -m benchmarks.evaluate --device cuda --dtype bfloat16 --shape mistral-7b --rows 200
 
 Random weights; what matters is the shape. The harness runs at each batch size (1, 16 and 64) and counts with its best;
@@ -15,8 +15,11 @@ import dataclasses
 import math
 import os
 import random
+import sys
 import time
 from pathlib import Path
+
+from maple.errors import MapleError, nearest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -36,6 +39,8 @@ SHAPES = {
     ),
 }
 ROWS = {"tiny": 120, "mid": 24, "mistral-7b": 200}
+# With --sources these are real, or it is an error; the others are where they are there.
+REAL = ("xcopa", "xquad")
 XQUAD_TOKENS = 24
 
 
@@ -67,8 +72,6 @@ def main() -> None:
     ratios: dict[int, list[float]] = {}
     for shots in map(int, arguments.shots.split(",")):
         for name, questions in workloads(rows, shots, arguments).items():
-            if arguments.only and name.removesuffix(f" {arguments.language}") not in arguments.only.split(","):
-                continue
             # What a first call costs (memory, kernels) is nobody's speed.
             warm_ours, warm_theirs = sides(model, tokeniser, questions[:4], arguments.batch_tokens)
             warm_ours(), *(warm_theirs(size) for size in sizes[:1])
@@ -119,11 +122,18 @@ def workloads(rows: int, shots: int, arguments) -> dict:
     }
     found = {}
     for name, (task, changes) in wanted.items():
-        options = dataclasses.replace(known[task], limit=rows, shots=shots, **changes)
-        real = Path(arguments.sources or "") / "datasets" / task
+        if arguments.only and name not in arguments.only.split(","):
+            continue
+        # All rows of a file, of which the first are asked: as in a full evaluation, questions on a passage stay together.
+        options = dataclasses.replace(known[task], limit=None, shots=shots, **changes)
+        datasets = Path(arguments.sources or "") / "datasets"
         # XQuAD's shots come from MLQA.
-        if arguments.sources and real.exists() and arguments.language in of_task(task) and not (task == "xquad" and shots):
-            asked = sheet(task, arguments.language, options, real.parent, seed=42)
+        can_be_real = arguments.sources and not (task == "xquad" and shots)
+        if can_be_real and task in REAL:
+            check_files(datasets, task, arguments.language, [options.split, *(["validation"] if shots else [])])
+        if can_be_real and (datasets / task).exists() and arguments.language in of_task(task):
+            asked = sheet(task, arguments.language, options, datasets, seed=42)
+            asked = dataclasses.replace(asked, examples=asked.examples[:rows])
             name += f" {arguments.language}"
         else:
             form = tasks.get(task).form(options.prompt_set, "en", options.scoring)
@@ -131,6 +141,25 @@ def workloads(rows: int, shots: int, arguments) -> dict:
             asked = Sheet(tasks.get(task), "en", options, form, tuple(map(form.shot, pool)), made(task, rows, seed=0))
         found[name] = questions(asked, room=8192, count=len)
     return found
+
+
+def check_files(datasets: Path, task: str, language: str, splits: list[str]) -> None:
+    """Raises MapleError where --sources lacks a task's rows: made ones in their place would be taken for real."""
+    from maple import sources
+    from maple.languages import of_task
+
+    known = of_task(task)
+    if language not in known:
+        why = "upstream has no file for it"
+        raise MapleError(f"{task} has no language '{language}'", why=why, do=f"{nearest(language, known)}, or name other workloads with --only")
+    for pattern in sources.datasets()[task].files([language], splits):
+        if not list((datasets / task).glob(pattern)):
+            raise MapleError(
+                f"{datasets / task / pattern} is not there",
+                why="--sources asks for real rows",
+                do=f"python -m stages.verify_rows --profile paper --task {task} --languages {language}, "
+                "then --sources artifacts/verify/sources",
+            )
 
 
 def made(task: str, rows: int, seed: int) -> list:
@@ -235,4 +264,7 @@ def alternate(ours, theirs, sizes: list[int], rounds: int) -> tuple[Found, float
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MapleError as error:
+        sys.exit(str(error))

@@ -1,14 +1,62 @@
-"""The training benchmark runs on the tiny model, and the plan reads what it measured."""
+"""The benchmarks run: evaluation takes no made row for a real one, and the plan reads what training measured."""
 
+import argparse
 import csv
 import dataclasses
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import upstream
+
+from benchmarks import evaluate
 from maple import estimate, params
+from maple.errors import MapleError
+from maple.questions import sheet
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    upstream.write(folder / "datasets")
+    return folder
+
+
+def asked(sources, language: str = "zh", only: str | None = "XCOPA,XQuAD written", shots: int = 0) -> dict:
+    return evaluate.workloads(5, shots, argparse.Namespace(sources=str(sources), language=language, only=only))
+
+
+def test_the_benchmark_of_evaluation_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--ours-only", "--rows", "4", "--shots", "0", "--rounds", "1"])
+    evaluate.main()
+    logging.disable(logging.NOTSET)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:18].strip() for line in lines[2:]] == ["XCOPA", "XNLI words", "Belebele letters", "Belebele texts", "XQuAD written"]
+
+
+def test_real_rows_are_the_first_of_their_file_so_that_passages_are_shared(sources):
+    for task, (name, questions) in zip(("xcopa", "xquad"), asked(sources).items(), strict=True):
+        assert name.endswith(" zh")
+        options = dataclasses.replace(params.load().evaluation.tasks[task], limit=None, shots=0)
+        assert [q.example for q in questions] == sheet(task, "zh", options, sources / "datasets", 42).examples[:5]
+
+
+def test_rows_that_sources_lacks_are_an_error_with_the_command_that_fetches_them(sources, tmp_path):
+    with pytest.raises(MapleError, match="xcopa/vi/test-.*is not there") as error:
+        asked(sources, "vi")
+    assert "python -m stages.verify_rows --profile paper --task xcopa --languages vi" in error.value.do
+    with pytest.raises(MapleError, match="xquad/xquad.vi/validation-.*is not there"):
+        asked(sources, "vi", only="XQuAD written")
+    with pytest.raises(MapleError, match="xcopa has no language 'xx'"):
+        asked(sources, "xx")
+    with pytest.raises(MapleError, match="is not there"):
+        asked(tmp_path)
+    # XQuAD's shots would come from elsewhere, so with shots its rows are made ones, and no file is asked for.
+    assert list(asked(tmp_path, only="XQuAD written", shots=2)) == ["XQuAD written"]
 
 
 def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path, monkeypatch):

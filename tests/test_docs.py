@@ -50,7 +50,7 @@ def test_a_command_in_the_docs_exists_and_parses(page, command):
         module = words[words.index("-m") + 1] if "-m" in words else None
         if module is None:
             assert (ROOT / words[1]).exists(), words[1]
-        elif module.startswith(("stages.", "maple.")):
+        elif module.startswith(("stages.", "maple.", "benchmarks.")):
             assert (ROOT / (module.replace(".", "/") + ".py")).exists()
             options = {w for w in words if w.startswith("--") and words.index(w) > words.index("-m")}
             shown = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT).stdout
