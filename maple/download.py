@@ -135,8 +135,11 @@ def warnings(resolved: list[tuple[Need, Listing, list[Wanted]]]) -> list[str]:
     ]
 
 
-def download(params: Params, origin, asked: list[Need] | None = None) -> dict[str, Any]:
-    """Fetch, check and record everything a profile needs; returns the record."""
+def download(params: Params, origin, asked: list[Need] | None = None, keep: bool = False) -> dict[str, Any]:
+    """Fetch, check and record everything a profile needs; returns the record.
+
+    With `keep`, what an earlier call fetched from the Hub stays beside them and in the record; else it is removed.
+    """
     root = params.artifacts / "sources"
     earlier = _earlier_records(params, root) if origin.name == "hub" else []
     resolved = resolve(needs(params) if asked is None else asked, origin)
@@ -157,6 +160,8 @@ def download(params: Params, origin, asked: list[Need] | None = None) -> dict[st
             if listing.is_upstream:
                 _check_rows(source, group, entry["files"])
             result[source.kind][source.key] = entry
+    if keep and earlier:
+        _keep(root, earlier[0], result)
     _remove_others(root, result)
     for kind in ("models", "datasets"):
         result[kind] = dict(sorted(result[kind].items()))
@@ -259,6 +264,16 @@ def _check_rows(source: Source, group: list[Wanted], entries: dict[str, dict]) -
                 why=f"sources.yaml expects {expected:,}",
                 do=f"compare the revision with {source.page}; correct `revision` or `rows` in sources.yaml. {source.notes}".strip(),
             )
+
+
+def _keep(root: Path, earlier: dict[str, Any], result: dict[str, Any]) -> None:
+    """Adds to the result what an earlier record has and is still there; of the same source only at the same commit."""
+    for kind in ("models", "datasets"):
+        for key, before in earlier[kind].items():
+            entry = result[kind].get(key, before | {"files": {}})
+            there = {path: file for path, file in before["files"].items() if (root / kind / key / path).exists()}
+            if there and entry["commit"] == before["commit"]:
+                result[kind][key] = entry | {"files": dict(sorted((there | entry["files"]).items()))}
 
 
 def _remove_others(root: Path, result: dict[str, Any]) -> None:

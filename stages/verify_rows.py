@@ -3,8 +3,8 @@
     python -m stages.verify_rows --profile paper --task xcopa --languages et,ht,id,it,th,tr,vi,zh
     python -m stages.verify_rows --profile paper --task xquad --languages all
 
-Every split is read, with and without `repair`. The files stay in artifacts/verify and the Hub's cache. With
-HF_ENDPOINT the rows may come from any server that speaks the Hub's protocol.
+Every split is read, with and without `repair`. The files stay in artifacts/verify/sources, beside those of earlier
+calls, and in the Hub's cache. With HF_ENDPOINT the rows may come from any server that speaks the Hub's protocol.
 """
 
 import collections
@@ -12,6 +12,7 @@ import dataclasses
 import sys
 
 from maple import download, origins, sources, stage, tasks
+from maple.tasks.xcopa import AGREEING
 
 # Rows whose `question` is not that of the languages which agree with one another: (validation, test).
 XCOPA_WRONG = {"th": (52, 250), "tr": (52, 51), "sw": (6, 37), "id": (5, 4), "it": (5, 4)}
@@ -23,12 +24,15 @@ def main(params, arguments):
     task = tasks.get(arguments.task)
     source = sources.datasets()[task.source]
     codes = list(source.codes) if arguments.languages == "all" else arguments.languages.split(",")
-    elsewhere = dataclasses.replace(params, profile=f"verify/{task.name}")
-    need = download.Need(source, tuple(source.parts(codes, [split for split in task.splits if split in source.patterns])))
-    found = download.download(elsewhere, origins.Hub(), [need])
-    print(f"{source.hub_id} at {found['datasets'][source.key]['commit']}: {len(found['datasets'][source.key]['files'])} files")
-
+    elsewhere = dataclasses.replace(params, profile="verify")
+    # `repair` reads a language that agrees with the others.
+    more = list(AGREEING[:1]) if task.name == "xcopa" and not set(codes) & set(AGREEING) else []
+    need = download.Need(source, tuple(source.parts([*codes, *more], [split for split in task.splits if split in source.patterns])))
+    found = download.download(elsewhere, origins.Hub(), [need], keep=True)
     folder, table, wrong = source.folder(elsewhere.artifacts / "sources"), [], []
+    entry = found["datasets"][source.key]
+    print(f"{source.hub_id} at {entry['commit']}: {len(entry['files'])} files in {folder}")
+
     ids: dict[str, dict[str, set[str]]] = collections.defaultdict(dict)
     for code in codes:
         for split in task.splits:
