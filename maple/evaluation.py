@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -273,17 +274,20 @@ def _entries(sources: Path) -> dict[str, Any]:
 def averages(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """{task: {metric: mean over languages}} and the mean of the primary metrics over tasks, all unweighted.
 
+    In decimals, as the tables have them: binary floats would round some means the other way.
+
     >>> averages([{"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.2, 0.4)])
     {'xnli': {'accuracy': 0.3}, 'average': 0.3}
     """
-    values: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[Decimal]]] = {}
     primary = {}
     for row in rows:
-        values.setdefault(row["task"], {}).setdefault(row["metric"], []).append(row["value"])
+        values.setdefault(row["task"], {}).setdefault(row["metric"], []).append(Decimal(repr(row["value"])))
         if row["primary"]:
             primary[row["task"]] = row["metric"]
+    means = {task: {metric: sum(v) / len(v) for metric, v in metrics.items()} for task, metrics in values.items()}
+    firsts = [means[task][metric] for task, metric in primary.items()]
     found: dict[str, Any] = {
-        task: {metric: round(sum(v) / len(v), 6) for metric, v in metrics.items()} for task, metrics in values.items()
+        task: {metric: float(round(mean, 6)) for metric, mean in metrics.items()} for task, metrics in means.items()
     }
-    firsts = [found[task][metric] for task, metric in primary.items()]
-    return found | {"average": round(sum(firsts) / len(firsts), 6)} if firsts else found
+    return found | {"average": float(round(sum(firsts) / len(firsts), 6))} if firsts else found
