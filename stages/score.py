@@ -7,7 +7,9 @@ How a task is put to the model (prompts, shots, split) is what the profile's par
 else reads OUT. Stopped, the same command goes on from there.
 """
 
+import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from maple import evaluation, languages, record, stage
@@ -22,8 +24,9 @@ def main(params, arguments):
     subject = subject_of(weights, adapter, arguments.bits)
 
     def load():
-        from maple import model
+        from maple import environment, model
 
+        environment.settle(params)
         base = model.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, model.device())
         return model.attach_adapter(base, adapter) if adapter else base.eval(), model.load_tokeniser(weights)
 
@@ -43,6 +46,8 @@ def subject_of(weights, adapter, bits):
     trained = adapter / "record.json" if adapter else None
     known = record.read_json(trained) if trained and trained.exists() else {}
     base_bits = known.get("bits") or bits or 16
+    if adapter and "bits" not in known:
+        print(f"{adapter} has no record.json that says its bits: taken as trained on {base_bits} bits", file=sys.stderr)
     return evaluation.Subject(
         name=(adapter or weights).name,
         kind="cell" if adapter else "base",
@@ -81,6 +86,13 @@ def chosen(evaluated, arguments):
     return dataclasses.replace(evaluated, tasks=tasks)
 
 
+def rows(text):
+    """The type of --limit."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of rows, 1 or more")
+    return int(text)
+
+
 if __name__ == "__main__":
     stage.run(
         __doc__,
@@ -90,7 +102,7 @@ if __name__ == "__main__":
         bits={"type": int, "choices": (4, 8, 16), "help": "bit width of the base (default: the one the adapter was trained on, else 16)"},
         tasks={"required": True, "help": "tasks, with commas between them"},
         languages={"help": "language codes, with commas (default: the profile's)"},
-        limit={"type": int, "help": "rows per language (default: all)"},
+        limit={"type": rows, "help": "rows per language, a sample by the profile's evaluation.seed (default: all)"},
         shots={"type": int, "choices": range(9), "metavar": "0..8", "help": "examples in the prompt (default: the profile's)"},
         sources={"help": "folder with datasets/<key>/<upstream path> (default: what the download stage fetched)"},
         out={"required": True, "help": "score folder to write"},

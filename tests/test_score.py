@@ -1,5 +1,6 @@
 """stages.score: any model folder, tasks, languages and rows from the command line."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import stages.score
 import toy
 import upstream
+from maple import environment, params
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +39,32 @@ def test_it_prints_a_row_per_language_with_n_interval_and_chance(folder):
     assert all(row[7] == "5" for row in rows) and rows[0][8] == "0.500"
     found = json.loads((out / "record.json").read_text())
     assert (found["kind"], found["name"], found["evaluated_bits"]) == ("base", "model", 16)
+
+
+@pytest.mark.parametrize("limit", ["0", "-2", "half"])
+def test_a_limit_below_one_row_is_refused(folder, limit, tmp_path):
+    done = score(folder, "--tasks", "xcopa", "--languages", "et", f"--limit={limit}", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2 and f"'{limit}' is not a number of rows, 1 or more" in done.stderr
+
+
+def test_an_adapter_without_a_record_is_scored_as_trained_on_16_bits_and_that_is_said(folder, tmp_path, capsys):
+    made = tmp_path / "adapter"
+    made.mkdir()
+    assert stages.score.subject_of(folder / "model", made, None).bits == 16
+    assert f"{made} has no record.json that says its bits: taken as trained on 16 bits" in capsys.readouterr().err
+    (made / "record.json").write_text('{"bits": 8, "model": "mistral-7b"}')
+    subject = stages.score.subject_of(folder / "model", made, None)
+    assert (subject.bits, subject.evaluated_bits, capsys.readouterr().err) == (8, 8, "")
+
+
+def test_python_looks_for_garbage_again_when_the_model_is_loaded(folder, tmp_path, monkeypatch):
+    """Importing stages turns that down; on the smoke profile the same call asks for one thread."""
+    settled = []
+    monkeypatch.setattr(environment, "settle", lambda settings: settled.append(settings.profile))
+    words = {"model": str(folder / "model"), "sources": str(folder / "sources"), "out": str(tmp_path / "out"), "tasks": "xcopa"}
+    words |= {"adapter": None, "bits": None, "languages": "et", "limit": 2, "shots": 0}
+    stages.score.main(params.load("smoke"), argparse.Namespace(**words))
+    assert settled == ["smoke"]
 
 
 @pytest.mark.parametrize(
