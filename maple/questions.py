@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maple import tasks
 from maple.params import TaskOptions
-from maple.tasks.base import Example, Form, Task, draw
+from maple.tasks.base import Example, Form, Task, draw, sample
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Question:
 
 
 def sheet(name: str, language: str, options: TaskOptions, datasets: Path, seed: int) -> Sheet:
-    """The first `limit` examples of a language, and its shots; `datasets` is sources/datasets."""
+    """A sample of `limit` examples of a language, and its shots; `datasets` is sources/datasets."""
     task = tasks.get(name)
     form = task.form(options.prompt_set, language, options.scoring)
-    examples = task.examples(Path(datasets) / task.source, language, options.split, options.repair)[: options.limit]
+    found = task.examples(Path(datasets) / task.source, language, options.split, options.repair)
+    examples = sample(found, options.limit, seed)
     shots: tuple[str, ...] = ()
     if options.shots:
         source, split = task.shot_split(options.split)
@@ -73,11 +74,13 @@ def _fit(asked: Sheet, example: Example, room: int, count: Callable[[str], int])
         return form.join.join([*shots, form.prompt(shown)])
 
     options = form.options(example) if asked.options.scoring == "loglikelihood" else None
-    longest = max(options, key=lambda text: len(text.encode("utf-8"))) if options else ""
+    answers = options or [""]
+    most_bytes = max(len(text.encode("utf-8")) for text in answers)
 
     def fits(text: str) -> bool:
         # A token covers at least one byte, so most questions need not be tokenised; 8 for begin and end of text.
-        return len((text + longest).encode("utf-8")) + 8 <= room or count(text + longest) <= room
+        # Each option is counted: the one with the most bytes need not have the most tokens.
+        return len(text.encode("utf-8")) + most_bytes + 8 <= room or all(count(text + answer) <= room for answer in answers)
 
     shots = list(asked.shots)
     while shots and not fits(prompt(shots, example)):

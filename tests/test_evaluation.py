@@ -18,6 +18,7 @@ from maple.errors import MapleError
 from maple.evaluation import Subject, averages, choose, evaluate
 from maple.predictions import Store
 from maple.questions import questions, sheet
+from maple.tasks.base import Example
 
 SUBJECT = Subject("toy-16bit", "base", "toy", 16, 16, identity={"base": "1"})
 
@@ -162,7 +163,7 @@ def test_a_failed_example_is_an_error_with_its_id_and_never_a_zero(datasets, tmp
 
     monkeypatch.setattr(scoring, "score", failing)
     with pytest.raises(MapleError, match="xcopa et: example '2' could not be answered") as failed:
-        run(tmp_path, datasets, asked(only=("xcopa",)))
+        run(tmp_path, datasets, asked(None, only=("xcopa",)))
     assert failed.value.why == "the machine is on fire"
     assert not (tmp_path / "scores").exists() and not (tmp_path / "scores.part").exists()
     assert [row["id"] for row in map(json.loads, (tmp_path / "work" / "xcopa-et.jsonl.part").read_text().splitlines()[1:])] == ["0"]
@@ -220,6 +221,21 @@ def test_shots_that_do_not_fit_are_dropped_from_the_oldest_and_counted(datasets)
     for question in questions(asked_sheet, room, length):
         assert question.shots_dropped == 2 and not question.shortened
         assert question.prompt.startswith(asked_sheet.shots[2]) and asked_sheet.shots[1] not in question.prompt
+
+
+def test_the_option_with_the_most_tokens_must_fit_not_the_one_with_the_most_bytes(datasets):
+    tokeniser = toy.tokeniser()
+    length = lambda text: len(encoding.encode(tokeniser, text))
+    many_bytes, many_tokens = "the river runs through the valley the river", "zzqqkkxxwwvvjjzzqqkkxxwwvvjjzz"
+    assert length(many_bytes) < length(many_tokens)
+    asked_sheet = sheet("xcopa", "et", dataclasses.replace(asked().tasks["xcopa"], shots=1), datasets, 42)
+    fields = {"premise": "The river runs. ", "choice1": many_bytes, "choice2": many_tokens, "question": "cause"}
+    asked_sheet = dataclasses.replace(asked_sheet, examples=[Example("0", "et", fields, 0)])
+    prompt = "\n\n".join([*asked_sheet.shots, asked_sheet.form.prompt(asked_sheet.examples[0])])
+    (question,) = questions(asked_sheet, length(f"{prompt} {many_bytes}"), length)
+    assert question.shots_dropped == 1 and not question.shortened
+    (question,) = questions(asked_sheet, length(f"{prompt} {many_tokens}"), length)
+    assert question.shots_dropped == 0 and question.prompt == prompt
 
 
 def test_a_long_passage_is_cut_at_its_end_and_counted(datasets, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 lm_eval = outside.package("lm_eval")
 
+import pyarrow.parquet
 import torch
 import yaml
 from lm_eval.api.instance import Instance
@@ -23,6 +24,7 @@ import toy
 import upstream
 from maple import generation, params, record, scoring
 from maple.evaluation import Subject, evaluate
+from maple.tasks import base
 
 HARNESS = Path(lm_eval.__file__).parent / "tasks"
 ROWS = 12
@@ -37,6 +39,13 @@ TASKS = {
     "xcopa/default_zh": ("xcopa", "zh", "test", "xcopa/zh/test-00000-of-00001.parquet"),
     "belebele/belebele_eng_Latn": ("belebele", "en", "test", "belebele/data/eng_Latn.jsonl"),
 }
+# The same with two shots from the validation file beside it.
+WITH_SHOTS = {
+    "xnli/xnli_en": ("xnli", "en", "test", "xnli/en/test-00000-of-00001.parquet"),
+    "xnli/xnli_ar": ("xnli", "ar", "test", "xnli/ar/test-00000-of-00001.parquet"),
+    "xcopa/default_et": ("xcopa", "et", "test", "xcopa/et/test-00000-of-00001.parquet"),
+    "xcopa/default_zh": ("xcopa", "zh", "test", "xcopa/zh/test-00000-of-00001.parquet"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +57,34 @@ def harness(model, tokeniser, batch_size: int = 5) -> HFLM:
     return HFLM(pretrained=model, tokenizer=tokeniser, batch_size=batch_size, softmax_dtype="float32")
 
 
-def local_task(folder: Path, name: str, split: str, data: Path) -> str:
-    """The harness's task on a local file instead of the Hub's."""
+def local_task(folder: Path, name: str, split: str, data: Path, shots: Path | None) -> str:
+    """The harness's task on a local file instead of the Hub's; its shots are the first rows of another."""
     path = folder / f"{Path(name).name}.yaml"
     kind = "parquet" if data.suffix == ".parquet" else "json"
-    changes = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": {split: str(data)}}}
-    splits = {"training_split": None, "validation_split": None, "test_split": None, f"{split}_split": split, "fewshot_split": None}
-    path.write_text(yaml.safe_dump({"include": str(HARNESS / f"{name}.yaml"), "task": f"local_{path.stem}"} | changes | splits))
+    files = {split: str(data)} | ({"shots": str(shots)} if shots else {})
+    changes = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+    changes |= {"training_split": None, "validation_split": None, "test_split": None, f"{split}_split": split}
+    changes |= {"fewshot_split": "shots" if shots else None, "fewshot_config": {"sampler": "first_n"}}
+    path.write_text(yaml.safe_dump({"include": str(HARNESS / f"{name}.yaml"), "task": f"local_{path.stem}"} | changes))
     return str(path)
+
+
+def drawn_rows(data: Path, count: int, seed: int, folder: Path) -> Path:
+    """A file that holds exactly the shots that we draw from the validation file beside `data`, in their order."""
+    pool = pyarrow.parquet.read_table(data.with_name("validation-00000-of-00001.parquet")).to_pylist()
+    return upstream.write_file(folder / "shots.parquet", base.draw(pool, count, seed))
 
 
 @pytest.mark.parametrize("tokeniser", TOKENISERS)
 @pytest.mark.parametrize("name", TASKS)
 def test_its_own_tasks_give_the_same_log_likelihoods_and_accuracy(name, tokeniser, datasets, tmp_path):
     assert compare(name, *TASKS[name], TOKENISERS[tokeniser], datasets, tmp_path) == ROWS
+
+
+@pytest.mark.parametrize("tokeniser", TOKENISERS)
+@pytest.mark.parametrize("name", WITH_SHOTS)
+def test_two_shots_give_the_same_log_likelihoods_and_accuracy(name, tokeniser, datasets, tmp_path):
+    assert compare(name, *WITH_SHOTS[name], TOKENISERS[tokeniser], datasets, tmp_path, shots=2) == ROWS
 
 
 @pytest.mark.skipif("MAPLE_SOURCES" not in os.environ, reason="MAPLE_SOURCES names no folder with real rows")
@@ -74,12 +97,17 @@ def test_real_xcopa_gives_the_same_log_likelihoods_and_accuracy(language, tmp_pa
     assert compare(f"xcopa/default_{language}", "xcopa", language, "test", data, TOKENISERS["bytes"], datasets, tmp_path) == 500
 
 
-def compare(name: str, task: str, language: str, split: str, data: str, tokeniser, datasets: Path, folder: Path) -> int:
+def compare(
+    name: str, task: str, language: str, split: str, data: str, tokeniser, datasets: Path, folder: Path, shots: int = 0
+) -> int:
     """Run the harness's task and ours on a file; returns the number of rows."""
+    evaluated = params.parse(Path(__file__).parents[1] / "params.yaml").evaluation
     model = toy.model("mistral", context=1024)
+    drawn = drawn_rows(datasets / data, shots, evaluated.seed, folder) if shots else None
     results = lm_eval.simple_evaluate(
         harness(model, tokeniser),
-        tasks=[local_task(folder, name, split, datasets / data)],
+        tasks=[local_task(folder, name, split, datasets / data, drawn)],
+        num_fewshot=shots,
         task_manager=TaskManager(include_defaults=False),
         log_samples=True,
         bootstrap_iters=0,
@@ -87,12 +115,14 @@ def compare(name: str, task: str, language: str, split: str, data: str, tokenise
     (samples,), (metrics,) = results["samples"].values(), results["results"].values()
     theirs = [[float(answer[0]) for answer in sample["filtered_resps"]] for sample in sorted(samples, key=lambda s: s["doc_id"])]
 
-    evaluated = params.parse(Path(__file__).parents[1] / "params.yaml").evaluation
-    options = dataclasses.replace(evaluated.tasks[task], languages=[language], split=split, limit=None, shots=0, normalisation="none", prompt_set="harness")
+    options = dataclasses.replace(
+        evaluated.tasks[task], languages=[language], split=split, limit=None, shots=shots, normalisation="none", prompt_set="harness"
+    )
     evaluated = dataclasses.replace(evaluated, tasks={task: options})
     subject = Subject("toy", "base", "toy", 16, 16)
     found = evaluate(subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "out", "smoke")
-    examples = record.read_jsonl_gz(folder / "out" / "examples" / f"{task}-{language}.jsonl.gz")
+    examples = list(record.read_jsonl_gz(folder / "out" / "examples" / f"{task}-{language}.jsonl.gz"))
+    assert not any("shots_dropped" in row or "shortened" in row for row in examples)
     ours = [[option["logprob"] for option in row["options"]] for row in examples]
     assert max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)) < 1e-3
     assert found["scores"][0]["value"] == metrics["acc,none"]

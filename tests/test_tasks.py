@@ -17,6 +17,7 @@ import upstream
 from maple import download, languages, params, prompts, tasks, template
 from maple.errors import MapleError
 from maple.params import TASKS
+from maple.questions import sheet
 from maple.tasks import base, rows
 
 PARTS = [(task, code) for task in TASKS for code in upstream.LANGUAGES[task]]
@@ -109,7 +110,7 @@ def test_both_scripts_of_chinese_and_serbian_are_read_under_ids_of_their_own(sou
     ]:
         examples = load(sources, name, code)
         assert len(examples) == 24 and {example.language for example in examples} == {code}
-        first, second = examples[0], examples[1]  # a limit of two rows takes one of each
+        first, second = examples[0], examples[1]  # they alternate
         assert second.id == f"{first.id} {variants[1]}" and variants[0] not in first.id
 
 
@@ -337,9 +338,41 @@ def test_a_shot_of_another_source_fits_the_form(sources, name, code):
             assert form.shot(shot) == form.prompt(shot) + form.answer(shot)
 
 
-def test_a_shot_with_an_empty_prompt_begins_without_a_space(sources):
+def test_a_shot_with_an_empty_prompt_keeps_its_answers_space_as_the_harness_does(sources):
     shot = form_of("xnli", "en", "harness").shot(load(sources, "xnli", "en")[0])
-    assert shot.startswith("The river runs through the valley 0, right? Yes,")
+    assert shot.startswith(" The river runs through the valley 0, right? Yes,")
+
+
+# -- The sample of rows ------------------------------------------------------------------------------------------------
+
+
+def some(*ids: str) -> list[base.Example]:
+    return [base.Example(found, "en", {}, 0) for found in ids]
+
+
+def test_a_limit_takes_a_seeded_sample_in_upstreams_order():
+    examples = some(*map(str, range(200)))
+    drawn = base.sample(examples, 50, 42)
+    assert drawn == base.sample(examples, 50, 42) == [e for e in examples if e in drawn] and len(drawn) == 50
+    assert drawn != examples[:50] and drawn != base.sample(examples, 50, 43)
+    assert set(base.sample(examples, 20, 42)) < set(drawn)
+    assert base.sample(examples, None, 42) == base.sample(examples, 200, 42) == base.sample(examples, 300, 42) == examples
+    # From all over the file.
+    assert all(10 < sum(int(e.id) // 50 == quarter for e in base.sample(examples, 100, 42)) < 40 for quarter in range(4))
+
+
+def test_languages_that_share_ids_get_the_same_rows_whatever_their_order():
+    first, second = some(*map(str, range(100))), some(*map(str, reversed(range(20, 100))))
+    drawn = [{e.id for e in base.sample(examples, 40, 42)} for examples in (first, second)]
+    # What the second lacks is made up for by others; what it has is drawn again.
+    assert {found for found in drawn[0] if int(found) >= 20} <= drawn[1]
+
+
+def test_a_sheet_asks_the_sample(sources):
+    options = dataclasses.replace(params.load().evaluation.tasks["mlqa"], limit=5, shots=0, prompt_set="english")
+    for code in ("ar", "en"):
+        asked = sheet("mlqa", code, options, sources, 42).examples
+        assert asked == base.sample(load(sources, "mlqa", code), 5, 42) != load(sources, "mlqa", code)[:5]
 
 
 # -- Extraction --------------------------------------------------------------------------------------------------------
@@ -352,7 +385,21 @@ def test_a_shot_with_an_empty_prompt_begins_without_a_space(sources):
         ("(C) the valley", [" A", " B", " C", " D"], 2),
         ("**D**", [" A", " B", " C", " D"], 3),
         ("b.", [" A", " B", " C", " D"], 1),
+        ("A", [" A", " B", " C", " D"], 0),
+        ("A. text", [" A", " B", " C", " D"], 0),
+        ("B: text", [" A", " B", " C", " D"], 1),
+        ("(B) because", [" A", " B", " C", " D"], 1),
+        ("C - the valley", [" A", " B", " C", " D"], 2),
+        ("D (the valley)", [" A", " B", " C", " D"], 3),
+        ("'C'", [" A", " B", " C", " D"], 2),
+        ("B。河流", [" A", " B", " C", " D"], 1),
         ("Another answer", [" A", " B", " C", " D"], None),  # a capital A is not answer A
+        ("A group of people", [" A", " B", " C", " D"], None),
+        ("a lot of water", [" A", " B", " C", " D"], None),
+        ("A casa", [" A", " B", " C", " D"], None),
+        ("D'accord, C", [" A", " B", " C", " D"], None),
+        ("B vitamins are good", [" A", " B", " C", " D"], None),
+        ("是的", ["是", "否"], 0),  # one letter, but of a script without spaces
         ("The answer is B", [" A", " B", " C", " D"], None),
         ("1", [" A", " B", " C", " D"], None),
         ("", [" A", " B"], None),

@@ -72,9 +72,8 @@ class Form:
         return prompts.fill(self.answer_text, self.derive(example, self.words), self.name)
 
     def shot(self, example: Example) -> str:
-        """An example with its answer. A form whose prompt is empty (harness XNLI) begins without the leading space."""
-        prompt = self.prompt(example)
-        return prompt + self.answer(example) if prompt else self.answer(example).lstrip(" ")
+        """An example with its answer. Where the prompt is empty (harness XNLI), the answer keeps its leading space."""
+        return self.prompt(example) + self.answer(example)
 
     @property
     def fingerprint(self) -> str:
@@ -102,7 +101,7 @@ class Task:
     def examples(self, folder: Path, language: str, split: str, repair: bool = False) -> list[Example]:
         """All examples of a language in upstream's order.
 
-        Variants of a language (zh: Hans and Hant, files of their own) alternate, so that any limit takes from both.
+        Variants of a language (zh: Hans and Hant, files of their own) alternate, so that the first rows hold both.
         The first variant's ids are upstream's, by which translations of one item find each other; those of a
         further variant end in its name.
 
@@ -229,16 +228,38 @@ def draw(pool: list[Example], count: int, seed: int) -> list[Example]:
     return [pool[i] for i in random.Random(seed).sample(range(len(pool)), count)]
 
 
+def sample(examples: list[Example], limit: int | None, seed: int) -> list[Example]:
+    """`limit` of a language's examples in upstream's order; all of them where `limit` is None.
+
+    Each example's place in the draw depends on the seed and its own id only. So every model gets the same rows,
+    languages that share ids get translations of the same items as far as they have them, and a larger limit adds
+    rows to those of a smaller one.
+    """
+    if limit is None:
+        return examples
+    drawn = {example.id for example in sorted(examples, key=lambda example: record.fingerprint([seed, example.id]))[:limit]}
+    return [example for example in examples if example.id in drawn]
+
+
 # Scripts written without spaces: there a label may be followed directly by more letters.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+# After a label of one letter: nothing, a mark that closes or ends, or a space and a dash, bracket or the like.
+_AFTER_LETTER = re.compile(
+    r"""\s*$ | [)\]}.:,;*"”»،؛।] | ['’](?!\w) | [）］｝。．：，；、】」』〉》] | \s+[-‐-―=:|→()\[\]{}<>（［｛【「]""", re.VERBOSE
+)
 
 
 def match_option(line: str, options: list[str]) -> int | None:
     """The option that a generated line begins with, whole words only; None if there is none.
 
+    A label of one letter is easily a word of its own ("A group", "D'accord"). It counts only where nothing follows it,
+    or a mark that closes or ends something, or a space and then a dash, a bracket or the like.
+
     >>> match_option("(B) because", [" A", " B"]), match_option("A.", [" A", " B"])
     (1, 0)
     >>> match_option("Another thing", [" A", " B"]) is None
+    True
+    >>> match_option("A group of people", [" A", " B"]) is None
     True
     """
     line = re.sub(r"^\W+", "", line).casefold()
@@ -248,6 +269,7 @@ def match_option(line: str, options: list[str]) -> int | None:
         label = labels[index]
         if line.startswith(label):
             rest = line[len(label) :]
-            if not rest or not re.match(r"[\w]", rest) or _UNSPACED.match(label[-1]):
+            ends = _AFTER_LETTER.match(rest) if len(label) == 1 else not re.match(r"\w", rest)
+            if ends or _UNSPACED.match(label[-1]):
                 return index
     return None
