@@ -78,9 +78,14 @@ def _fit(asked: Sheet, example: Example, room: int, count: Callable[[str], int])
     most_bytes = max(len(text.encode("utf-8")) for text in answers)
 
     def fits(text: str) -> bool:
-        # A token covers at least one byte, so most questions need not be tokenised; 8 for begin and end of text.
-        # Each option is counted: the one with the most bytes need not have the most tokens.
-        return len(text.encode("utf-8")) + most_bytes + 8 <= room or all(count(text + answer) <= room for answer in answers)
+        # A token covers at least one byte, so most questions need not be tokenised, and most others once; 8 for begin and
+        # end of text, and what changes where the two meet. Else each option is counted: the one with the most bytes
+        # need not have the most tokens.
+        return (
+            len(text.encode("utf-8")) + most_bytes + 8 <= room
+            or count(text) + most_bytes + 8 <= room
+            or all(count(text + answer) <= room for answer in answers)
+        )
 
     shots = list(asked.shots)
     while shots and not fits(prompt(shots, example)):
