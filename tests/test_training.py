@@ -1,16 +1,20 @@
 """Training: packing changes nothing, answers alone carry loss, stopped runs continue, two runs are equal."""
 
 import dataclasses
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import tiny
 import torch
 
@@ -177,7 +181,14 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(world, tm
         training.finetune(lora, batches.Rows(world / "train.arrow"), RECIPE, 42, {"bits": 4}, tmp_path / "state" / "state.pt")
 
 
-def stop_after(world, tmp_path, steps):
+# Six steps with dropout, saved after every second.
+RESUMED = dataclasses.replace(
+    RECIPE, max_steps=6, checkpoint_steps=2, lora=dataclasses.replace(RECIPE.lora, dropout=0.1)
+)
+KILLED_AT = random.Random(1).sample(range(3, 7), 2)
+
+
+def stop_after(world, tmp_path, steps, recipe=RECIPE):
     """Train in this process and send it SIGTERM after so many steps."""
     seen = []
 
@@ -187,38 +198,50 @@ def stop_after(world, tmp_path, steps):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(MapleError) as caught:
-        run(world, tmp_path, report=report)
+        run(world, tmp_path, recipe=recipe, report=report)
     assert caught.value.code == 128 + signal.SIGTERM
 
 
-def test_a_run_stopped_by_sigterm_goes_on_to_the_same_adapter(world, tmp_path):
-    _, unbroken = run(world, tmp_path / "unbroken")
-    stop_after(world, tmp_path, steps=2)
-    outcome, resumed = run(world, tmp_path)
-    assert outcome.resumed_at == 2
-    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+@pytest.fixture(scope="module")
+def unbroken(world, tmp_path_factory):
+    """Curve and adapter of RESUMED without a stop."""
+    outcome, adapter = run(world, tmp_path_factory.mktemp("unbroken"), recipe=RESUMED)
+    return outcome.curve, safetensors.torch.save(adapter)
 
 
-@pytest.mark.parametrize("kill_at", [2, 3])
-def test_a_run_killed_outright_goes_on_to_the_same_adapter(world, tmp_path, kill_at):
-    recipe = dataclasses.replace(RECIPE, checkpoint_steps=1)
-    _, unbroken = run(world, tmp_path / "unbroken", recipe=recipe)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_run_stopped_by_sigterm_goes_on_to_the_same_adapter(world, tmp_path, unbroken, steps):
+    stop_after(world, tmp_path, steps, RESUMED)
+    outcome, adapter = run(world, tmp_path, recipe=RESUMED)
+    assert outcome.resumed_at == steps
+    assert (outcome.curve, safetensors.torch.save(adapter)) == unbroken
+
+
+@pytest.mark.parametrize("kill_at", KILLED_AT)
+def test_a_run_killed_at_a_random_step_goes_on_to_the_same_adapter(world, tmp_path, unbroken, kill_at):
     script = textwrap.dedent(f"""
-        import dataclasses, os, signal, sys
+        import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
         import test_training as t
-        recipe = dataclasses.replace(t.RECIPE, checkpoint_steps=1)
         def report(row):
             if row["step"] == {kill_at}:
                 os.kill(os.getpid(), signal.SIGKILL)
-        t.run(Path({str(world)!r}), Path({str(tmp_path)!r}), recipe=recipe, report=report)
+        t.run(Path({str(world)!r}), Path({str(tmp_path)!r}), recipe=t.RESUMED, report=report)
     """)
     killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=os.environ | {"PYTHONPATH": "."})
     assert killed.returncode == -signal.SIGKILL
-    outcome, resumed = run(world, tmp_path, recipe=recipe)
-    assert outcome.resumed_at == kill_at - 1
-    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+    outcome, adapter = run(world, tmp_path, recipe=RESUMED)
+    assert outcome.resumed_at == (kill_at - 1) // 2 * 2
+    assert (outcome.curve, safetensors.torch.save(adapter)) == unbroken
+
+
+def test_the_seconds_of_a_resumed_run_add_up(world, tmp_path, monkeypatch):
+    """By a clock that a step moves by one second, and the time between steps by nine."""
+    clock = itertools.accumulate(itertools.cycle([9, 1]))
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    stop_after(world, tmp_path, 2, RESUMED)
+    assert run(world, tmp_path, recipe=RESUMED)[0].seconds == 6
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_losses(world, tmp_path, monkeypatch, capsys):
