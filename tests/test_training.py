@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
+import transformers
 
 from maple import batches, model, params, training
 from maple.errors import MapleError
@@ -30,11 +32,21 @@ RECIPE = dataclasses.replace(
     lora=dataclasses.replace(params.load("smoke").recipe.lora, dropout=0.0),
 )
 
+# Six steps with dropout, saved after every second.
+RESUMED = dataclasses.replace(
+    RECIPE, max_steps=6, checkpoint_steps=2, lora=dataclasses.replace(RECIPE.lora, dropout=0.1)
+)
 
-def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8):
+
+def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8, b=0.0):
+    """A model with LoRA: as it starts, or with matrices B drawn with deviation `b`."""
     torch.manual_seed(1)
     base = model.load_base(world / kind, bits, recipe.quantisation, torch.device("cpu"))
-    return model.add_lora(base, recipe, rank)
+    lora = model.add_lora(base, recipe, rank)
+    for name, p in lora.named_parameters():
+        if b and "lora_B" in name:
+            torch.nn.init.normal_(p, std=b)
+    return lora
 
 
 def run(world, tmp_path, bits=16, recipe=RECIPE, **more):
@@ -55,10 +67,7 @@ def gradients(lora, rows, groups):
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_packed_loss_and_gradients_equal_those_of_each_row_alone(world, kind):
     rows = batches.Rows(world / "train.arrow")
-    lora = tuned(world, kind=kind).float()
-    for name, p in lora.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.1)
+    lora = tuned(world, kind=kind, b=0.1).float()
     packed, packed_grads = gradients(lora, rows, [list(range(12))])
     alone, alone_grads = gradients(lora, rows, [[i] for i in range(12)])
     assert packed == pytest.approx(alone, rel=1e-5)
@@ -86,22 +95,15 @@ def test_packed_loss_equals_the_padded_loss_of_transformers(world):
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_the_tokens_of_one_row_never_change_the_loss_of_another(world, kind, path):
     rows = batches.Rows(world / "train.arrow")
-    lora = tuned(world, kind=kind).float()
+    lora = tuned(world, kind=kind, b=0.1).float()
     packed = batches.join(rows, [0, 1, 2])
     row = np.repeat([0, 1, 2], packed.lengths)
-    for changed in (0, 1, 2):
-        others = np.where(row == changed, packed.input_ids * 7 % tiny.VOCABULARY, packed.input_ids)
-        for loses in (0, 1, 2):
-            own = row[packed.predicts] == loses
-            losses = [
-                training.answer_loss(
-                    lora,
-                    dataclasses.replace(packed, input_ids=ids, predicts=packed.predicts[own], labels=packed.labels[own]),
-                    path,
-                ).item()
-                for ids in (packed.input_ids, others)
-            ]
-            assert (losses[0] == losses[1]) == (loses != changed)
+    for changed, read in itertools.product((0, 1, 2), repeat=2):
+        own = row[packed.predicts] == read
+        part = dataclasses.replace(packed, predicts=packed.predicts[own], labels=packed.labels[own])
+        ids = np.where(row == changed, 7 * packed.input_ids % tiny.VOCABULARY, packed.input_ids)
+        before, after = (training.answer_loss(lora, p, path) for p in (part, dataclasses.replace(part, input_ids=ids)))
+        assert torch.equal(before, after) == (read != changed)
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 64, 4096])
@@ -168,10 +170,100 @@ def test_packing_keeps_every_row_once_and_the_limit():
     assert max(sum(lengths[i] for i in group) for group in groups) <= 64
 
 
+# By hand, for a peak of 1 and ten steps of which two are warm-up: step (from 0) -> learning rate.
+RATES = {
+    "constant": {0: 0.5, 1: 1, 2: 1, 6: 1, 9: 1},
+    "linear": {0: 0.5, 1: 1, 2: 1, 6: 0.5, 9: 0.125},
+    "cosine": {0: 0.5, 1: 1, 2: 1, 6: 0.5, 9: (1 - 0.5**0.5 * (1 + 0.5**0.5) ** 0.5) / 2},
+}
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1.0, schedule=schedule, warmup=0.2)
+    found = {step: training.learning_rate(recipe, step, 10) for step in RATES[schedule]}
+    assert found == pytest.approx(RATES[schedule])
+    assert training.learning_rate(dataclasses.replace(recipe, warmup=0.0), 0, 10) == 1
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.03, 0.25])
+@pytest.mark.parametrize("schedule", RATES)
+def test_the_learning_rate_is_that_of_transformers(schedule, warmup):
+    """Except that transformers' warm-up begins with a step at rate 0, so ours is one step ahead until it ends."""
+    recipe = dataclasses.replace(RECIPE, learning_rate=0.002, schedule=schedule, warmup=warmup)
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
+    name = "constant_with_warmup" if schedule == "constant" else schedule
+    warm = math.ceil(40 * warmup)
+    scheduler = transformers.get_scheduler(name, optimiser, num_warmup_steps=warm, num_training_steps=40)
+    theirs = []
+    for _ in range(40):
+        theirs.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    ours = [training.learning_rate(recipe, step, 40) for step in range(40)]
+    assert ours == pytest.approx(theirs[1 : warm + 1] + theirs[warm:])
+
+
+def test_a_steps_learning_rate_and_the_weight_decay_reach_the_optimiser(world, tmp_path, monkeypatch):
+    """AdamW's decay takes rate x decay x weight off a weight, beside an update that does not depend on the decay."""
+    monkeypatch.setattr(training, "learning_rate", lambda *_: 0.001)
+    one = dataclasses.replace(RECIPE, max_steps=1, learning_rate=0.004)
+    before = {name: p.detach().clone() for name, p in tuned(world).named_parameters()}
+    _, plain = run(world, tmp_path / "plain", recipe=one)
+    _, decayed = run(world, tmp_path / "decayed", recipe=dataclasses.replace(one, weight_decay=0.5))
+    for name in plain:
+        torch.testing.assert_close(plain[name] - decayed[name], 0.001 * 0.5 * before[name], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "alpha, rslora, rank, scale",
+    [
+        ("2r", False, 8, 2),
+        ("2r", False, 64, 2),
+        (16, False, 8, 2),
+        (16, False, 64, 0.25),
+        ("2r", True, 16, 8),
+        (16, True, 64, 2),
+    ],
+)
+def test_every_adapted_layer_has_the_scale_that_the_parameters_say(world, alpha, rslora, rank, scale):
+    """alpha / r, with rsLoRA alpha / sqrt(r)."""
+    smoke = params.load("smoke")
+    lora = dataclasses.replace(smoke.lora, r=rank, alpha=alpha, rslora=rslora)
+    cell, recipe = dataclasses.replace(smoke, lora=lora).cell_of("experiment")
+    layers = [m for m in tuned(world, recipe=recipe, rank=cell.rank).modules() if hasattr(m, "lora_A")]
+    assert [layer.scaling for layer in layers] == 2 * len(recipe.lora.targets) * [{"default": scale}]
+
+
+def test_every_step_draws_its_own_dropout(world, tmp_path):
+    """Two steps over the same rows, of which nothing is learnt."""
+    recipe = dataclasses.replace(RESUMED, batch_rows=24, learning_rate=0.0)
+    lora = tuned(world, recipe=recipe, b=0.1)
+    outcome = training.finetune(lora, batches.Rows(world / "train.arrow"), recipe, 42, {}, tmp_path / "state.pt")
+    first, second = (row["loss"] for row in outcome.curve)
+    assert first != second
+
+
 def test_a_diverging_run_stops_with_step_rows_and_advice(world, tmp_path):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, max_grad_norm=1e9, max_steps=20, epochs=9)
     with pytest.raises(MapleError, match=r"diverged at step \d+(.|\n)*toy-(.|\n)*learning_rate"):
         run(world, tmp_path, recipe=recipe)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("late, diverges", [(30.9, False), (31.1, True)])
+def test_a_finite_loss_stops_the_run_above_the_bound(world, tmp_path, monkeypatch, late, diverges, stopped):
+    """A tenth of a loss enters the smoothed one, whose lowest is 1 here: a loss of 31 moves it to the bound, 3 above."""
+    losses = iter([2.0] + 60 * [1.0] + [late] + 10 * [1.0])
+    monkeypatch.setattr(training, "_step", lambda *_: next(losses))
+    recipe = dataclasses.replace(RECIPE, epochs=24, max_steps=None, divergence_bound=3.0)
+    if stopped:
+        stop_after(world, tmp_path, 61, recipe)
+    if diverges:
+        with pytest.raises(MapleError, match="diverged at step 62: loss 31.1"):
+            run(world, tmp_path, recipe=recipe)
+    else:
+        assert len(run(world, tmp_path, recipe=recipe)[0].curve) == 72
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(world, tmp_path):
@@ -181,10 +273,6 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(world, tm
         training.finetune(lora, batches.Rows(world / "train.arrow"), RECIPE, 42, {"bits": 4}, tmp_path / "state" / "state.pt")
 
 
-# Six steps with dropout, saved after every second.
-RESUMED = dataclasses.replace(
-    RECIPE, max_steps=6, checkpoint_steps=2, lora=dataclasses.replace(RECIPE.lora, dropout=0.1)
-)
 KILLED_AT = random.Random(1).sample(range(3, 7), 2)
 
 
@@ -277,8 +365,8 @@ def test_two_processes_give_the_losses_of_one(world, tmp_path):
         losses = Path({str(tmp_path)!r}, f"losses.{{processes.rank}}.json")
         losses.write_text(json.dumps([row["loss"] for row in outcome.curve]))
     """))
-    launch = ["torch.distributed.run", "--standalone", "--local-addr", "localhost", "--nproc-per-node", "2", str(script)]
-    subprocess.run([sys.executable, "-m", *launch], check=True, cwd=Path(__file__).parents[1])
+    launch = ["torch.distributed.run", "--standalone", "--local-addr", "localhost", "--nproc-per-node", "2"]
+    subprocess.run([sys.executable, "-m", *launch, str(script)], check=True, cwd=Path(__file__).parents[1])
     for rank in (0, 1):
         losses = json.loads((tmp_path / f"losses.{rank}.json").read_text())
         assert losses == pytest.approx([row["loss"] for row in reference.curve], rel=1e-4)
