@@ -1,5 +1,6 @@
 """The plan: parameter counts as published, memory as measured, and a whole grid on one screen in a second."""
 
+import csv
 import dataclasses
 import gc
 import json
@@ -169,6 +170,66 @@ def test_the_planned_steps_and_tokens_are_those_that_training_takes():
         taken = batches.steps(rows, batch, epochs, limit, seed=0)
         assert estimate.steps(rows, recipe) == len(taken)
         assert estimate.tokens(estimate.Rows(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
+
+
+SPEED = dict(device="H200", shape="mistral-7b", bits="4", rank="8", path="fused", checkpointing="no")
+# The same row with one column changed, of every column that must agree.
+OTHERS = [
+    SPEED | changed
+    for changed in (
+        dict(device="A100-80GB"),
+        dict(shape="llama-2-7b"),
+        dict(bits="8"),
+        dict(path="stock"),
+        dict(checkpointing="yes"),
+    )
+]
+
+
+@pytest.fixture
+def speeds(tmp_path, monkeypatch):
+    """Writes benchmarks/throughput.csv with these rows, under the header that it has, in its place."""
+    header = (estimate.TABLES / "throughput.csv").read_text().splitlines()[0].split(",")
+    monkeypatch.setattr(estimate, "TABLES", tmp_path)
+
+    def write(*rows):
+        with open(tmp_path / "throughput.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    return write
+
+
+def measured(row, rank=8):
+    recipe = dataclasses.replace(RECIPE, path=row["path"], gradient_checkpointing=row["checkpointing"] == "yes")
+    return estimate.measured(row["device"], row["shape"], int(row["bits"]), rank, recipe)
+
+
+@pytest.mark.parametrize("row", [SPEED, *OTHERS])
+def test_a_measured_speed_is_of_the_same_device_model_width_path_and_checkpointing(speeds, row):
+    rows = [SPEED, *OTHERS]
+    speeds(*(other | {"tokens_per_second": 1000.5 + number} for number, other in enumerate(rows)))
+    assert measured(row) == 1000.5 + rows.index(row)
+    speeds(*(other | {"tokens_per_second": 1} for other in rows if other != row))
+    assert measured(row) is None
+
+
+def test_a_measured_speed_is_of_the_nearest_rank_by_ratio(speeds):
+    speeds(*(SPEED | {"rank": rank, "tokens_per_second": 10 * rank} for rank in (8, 128)))
+    assert [measured(SPEED, rank) for rank in (4, 8, 16, 64, 128)] == [80, 80, 80, 1280, 1280]
+
+
+def test_a_measured_speed_goes_before_the_assumed_one(speeds):
+    """Assumed: a third of the peak rate, at four FLOPs per token for each of the seven billion frozen weights."""
+    speeds(SPEED | {"tokens_per_second": 1234})
+    recipe = dataclasses.replace(RECIPE, path="fused", gradient_checkpointing=False)
+    rows = estimate.Rows(100, 200.0, 0.5, assumed=False)
+    found = []
+    for name in ("H200", "L40S"):
+        device = estimate.Device(name, memory_gb=48, bf16_tflops=100, fp32_tflops=50, price_per_hour=1)
+        found.append(estimate.tokens_per_second(device, "mistral-7b", shape("mistral-7b"), 4, 8, recipe, rows))
+    assert found == [(1234, True), (pytest.approx(100e12 / 3 / 4 / 7e9, rel=0.05), False)]
 
 
 def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():

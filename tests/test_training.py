@@ -1,11 +1,13 @@
 """Training: packing changes nothing, answers alone carry loss, stopped runs continue, two runs are equal."""
 
+import argparse
 import dataclasses
 import itertools
 import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +22,10 @@ import tiny
 import torch
 import transformers
 
-from maple import batches, model, params, training
+from maple import batches, environment, model, params, sources, training
+from maple.cell import Cell
 from maple.errors import MapleError
+from stages import train
 
 RECIPE = dataclasses.replace(
     params.load("smoke").recipe,
@@ -253,7 +257,7 @@ def test_a_diverging_run_stops_with_step_rows_and_advice(world, tmp_path):
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("late, diverges", [(30.9, False), (31.1, True)])
 def test_a_finite_loss_stops_the_run_above_the_bound(world, tmp_path, monkeypatch, late, diverges, stopped):
-    """A tenth of a loss enters the smoothed one, whose lowest is 1 here: a loss of 31 moves it to the bound, 3 above."""
+    """A tenth of a loss enters the smoothed one, whose lowest is 1 here: a loss of 31 moves it to the bound of 3."""
     losses = iter([2.0] + 60 * [1.0] + [late] + 10 * [1.0])
     monkeypatch.setattr(training, "_step", lambda *_: next(losses))
     recipe = dataclasses.replace(RECIPE, epochs=24, max_steps=None, divergence_bound=3.0)
@@ -372,16 +376,38 @@ def test_two_processes_give_the_losses_of_one(world, tmp_path):
         assert losses == pytest.approx([row["loss"] for row in reference.curve], rel=1e-4)
 
 
-def test_stock_peft_loads_the_adapter(world, tmp_path):
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_and_bits(world, tmp_path, monkeypatch, bits):
     from peft import PeftModel
 
-    lora = tuned(world)
-    for name, p in lora.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.1)
-    lora.save_pretrained(tmp_path / "adapter")
-    base = model.load_base(world / "llama", 16, RECIPE.quantisation, torch.device("cpu"))
-    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    source = sources.models()["llama-2-7b"]
+    cell = Cell.parse(f"llama-2-7b-{bits}bit.alpaca.r8.s42")
+    shutil.copytree(world / "llama", source.folder(tmp_path / "sources"))
+    for part in ("train", "validation"):
+        tiny.save_rows(tmp_path / "prepared" / "alpaca" / "tokens" / "llama-2-7b" / f"{part}.arrow")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    monkeypatch.setattr(params.Params, "work", tmp_path / "work")
+    monkeypatch.setattr(environment, "settle", lambda _: None)  # it would hide tensors from test_estimate.py
+    made, add_lora = [], model.add_lora
+    monkeypatch.setattr(model, "add_lora", lambda *arguments: made.append(add_lora(*arguments)) or made[0])
+    train.main(params.load("smoke"), argparse.Namespace(name=cell.name))
+
+    folder = tmp_path / "adapters" / cell.name
+    written = json.loads((folder / "record.json").read_text())
+    assert (written["base"]["hub_id"], written["base"]["revision"]) == (source.hub_id, source.revision)
+    assert written["bits"] == bits
+    card = (folder / "README.md").read_text()
+    assert f"{source.hub_id} at revision `{source.revision}`, trained on the base at **{bits} bits**" in card
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (source.hub_id, source.revision)
+    assert config["target_modules"] == sorted(params.TARGETS)
+
     ids = torch.arange(3, 20)[None]
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
-    assert torch.equal(lora.eval()(ids).logits, loaded.eval()(ids).logits)
+    base = model.load_base(world / "llama", bits, RECIPE.quantisation, torch.device("cpu"))
+    loaded = PeftModel.from_pretrained(base, folder)
+    with torch.no_grad():
+        trained, again = (lora.eval()(ids).logits for lora in (made[0], loaded))
+        with loaded.disable_adapter():
+            untrained = loaded(ids).logits
+    assert (folder / "adapter_model.safetensors").exists()
+    assert torch.equal(trained, again) and not torch.equal(trained, untrained)
