@@ -43,7 +43,7 @@ def load(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         found = dict(_flat(json.loads(state.pop("settings"))))
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise MapleError(
-            f"{path} cannot be read", why=str(error).splitlines()[0], do=f"start afresh with `rm -r {path.parent}`"
+            f"{path} cannot be read", why=repr(error).split("\\n")[0], do=f"start afresh with `rm -r {path.parent}`"
         ) from error
     wanted = dict(_flat(json.loads(json.dumps(settings))))
     if found != wanted:

@@ -1,8 +1,8 @@
 """LoRA finetuning: packed rows, loss on the answer tokens only, resumable, the same bytes twice on a CPU.
 
-The loss of an optimiser step is the mean negative log-likelihood (nats) over the answer tokens of its rows. It
-does not depend on how the rows are packed, on the micro-batch, or on the number of processes: each forward pass
-adds its sum divided by the step's total.
+The loss of an optimiser step is the mean negative log-likelihood (nats) over the answer tokens of its rows. But for
+what dropout draws, it does not depend on how the rows are packed, on the micro-batch, or on the number of processes:
+each forward pass adds its sum divided by the step's total.
 """
 
 import contextlib
@@ -185,13 +185,14 @@ def finetune(
                 }
             )
             report(outcome.curve[-1])
-            if received:
+            number = processes.largest(received[0] if received else 0)
+            if number:
                 save()
                 raise MapleError(
                     f"training stopped after step {step + 1} of {len(plan)}",
-                    why=f"{received[0].name} was received",
+                    why=f"{signal.Signals(number).name} was received",
                     do="run the same command again; it goes on from the checkpoint",
-                    code=128 + received[0],
+                    code=128 + number,
                 )
             if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == len(plan):
                 save()
@@ -240,7 +241,7 @@ class Processes:
         if self.count > 1:
             from accelerate import PartialState
 
-            PartialState(cpu=not torch.cuda.is_available())
+            self._state = PartialState(cpu=not torch.cuda.is_available())
 
     def add_up(self, parameters: list[torch.nn.Parameter], loss: torch.Tensor) -> None:
         """Sum the gradients and the loss over all processes, in place. A process that had no rows adds zero."""
@@ -253,6 +254,14 @@ class Processes:
         on_device = loss.to(parameters[0].device)
         torch.distributed.all_reduce(on_device)
         loss.copy_(on_device)
+
+    def largest(self, number: int) -> int:
+        """The largest that any process has, so that all stop after the same step for a signal that reached one."""
+        if self.count == 1:
+            return number
+        found = torch.tensor(number, device=self._state.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found)
 
 
 def _optimiser(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ import tiny
 import torch
 import transformers
 
-from maple import batches, environment, model, params, sources, training
+from maple import batches, checkpoint, environment, model, params, sources, training
 from maple.cell import Cell
 from maple.errors import MapleError
 from stages import train
@@ -277,6 +277,61 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(world, tm
         training.finetune(lora, batches.Rows(world / "train.arrow"), RECIPE, 42, {"bits": 4}, tmp_path / "state" / "state.pt")
 
 
+def test_a_difference_deep_in_a_recipe_is_shown_alone(world, tmp_path):
+    path = tmp_path / "state.pt"
+    checkpoint.save(path, {"recipe": {"path": "fused", "lora": {"dropout": 0.1}}}, {})
+    with pytest.raises(MapleError) as error:
+        checkpoint.load(path, {"recipe": {"lora": {"dropout": 0.2}, "path": "fused"}})
+    assert error.value.why == "recipe.lora.dropout: 0.1 then, 0.2 now"
+
+
+@pytest.mark.parametrize("kept", [0, 100, -10])
+def test_a_damaged_checkpoint_says_how_to_start_afresh(tmp_path, kept):
+    path = tmp_path / "state.pt"
+    checkpoint.save(path, {}, {"adapter": {"a": torch.zeros(8)}})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(MapleError, match="cannot be read") as error:
+        checkpoint.load(path, {})
+    assert "rm -r" in error.value.do
+
+
+def test_a_run_stopped_after_its_last_step_has_nothing_to_train_again(world, tmp_path):
+    five = dataclasses.replace(RESUMED, max_steps=5)
+    first, trained = run(world, tmp_path, recipe=five)
+    again, resumed = run(world, tmp_path, recipe=five)
+    assert again.resumed_at == 5 and again.curve == first.curve
+    assert all(torch.equal(trained[name], resumed[name]) for name in trained)
+
+
+def small(model_type: str):
+    sizes = {"vocab_size": tiny.VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(model_type, **sizes, **heads, initializer_range=0.3)
+    return transformers.AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize("model_type", training.STOCK)
+def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it_takes(world, model_type):
+    rows, lm = batches.Rows(world / "train.arrow"), small(model_type)
+    alone = 0.0
+    for index in range(4):
+        ids, start = rows[index]
+        ids = torch.tensor(ids, dtype=torch.long)
+        labels = ids.clone()
+        labels[:start] = -100
+        alone += rows.answer_tokens([index]) * lm(input_ids=ids[None], labels=labels[None]).loss.item()
+    packed = training.answer_loss(lm, batches.join(rows, [0, 1, 2, 3]), "stock").item()
+    assert packed == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize(("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "STOCK")])
+def test_a_model_type_that_a_path_was_not_compared_for_is_refused(world, model_type, path, do):
+    with pytest.raises(MapleError, match=model_type) as error:
+        training.answer_loss(small(model_type), batches.join(batches.Rows(world / "train.arrow"), [0]), path)
+    assert do in error.value.do
+
+
 KILLED_AT = random.Random(1).sample(range(3, 7), 2)
 
 
@@ -352,13 +407,13 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_losses(world, tmp_pa
     assert [r["loss"] for r in outcome.curve] == pytest.approx([r["loss"] for r in reference.curve], rel=2e-3)
 
 
-def test_two_processes_give_the_losses_of_one(world, tmp_path):
-    """Gradients that are not added up move these losses by 0.3 %."""
+def test_two_processes_give_the_losses_of_one_and_stop_together(world, tmp_path):
+    """Gradients that are not added up move these losses by 0.3 %. SIGTERM reaches one of the two only."""
     recipe = dataclasses.replace(RECIPE, micro_batch_tokens=64)
     reference, _ = run(world, tmp_path / "one", recipe=recipe)
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent(f"""
-        import dataclasses, json, sys
+        import dataclasses, json, os, signal, sys
         sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
         from pathlib import Path
         import test_training as t
@@ -368,12 +423,23 @@ def test_two_processes_give_the_losses_of_one(world, tmp_path):
         outcome, _ = t.run(Path({str(world)!r}), Path({str(tmp_path)!r}), recipe=recipe, processes=processes)
         losses = Path({str(tmp_path)!r}, f"losses.{{processes.rank}}.json")
         losses.write_text(json.dumps([row["loss"] for row in outcome.curve]))
+
+        def report(row):
+            if processes.rank and row["step"] == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        try:
+            t.run(Path({str(world)!r}), Path({str(tmp_path / "stopped")!r}), recipe=recipe, report=report, processes=processes)
+        except t.MapleError as error:
+            Path({str(tmp_path)!r}, f"stopped.{{processes.rank}}").write_text(f"{{error.code}} {{error.what}}")
     """))
     launch = ["torch.distributed.run", "--standalone", "--local-addr", "localhost", "--nproc-per-node", "2"]
     subprocess.run([sys.executable, "-m", *launch, str(script)], check=True, cwd=Path(__file__).parents[1])
     for rank in (0, 1):
         losses = json.loads((tmp_path / f"losses.{rank}.json").read_text())
         assert losses == pytest.approx([row["loss"] for row in reference.curve], rel=1e-4)
+        assert (tmp_path / f"stopped.{rank}").read_text().startswith("143 training stopped after step 2 of")
+    assert run(world, tmp_path / "stopped", recipe=recipe)[0].resumed_at == 2
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
