@@ -18,7 +18,7 @@ setup: ## build the environment from the hash-locked list; ends at once when it 
 check: setup ## what this machine lacks for PROFILE (default smoke), before anything starts (1 s)
 	python -m stages.check --profile $(PROFILE)
 
-plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all (2 s)
+plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in all (3 s)
 	python -m stages.plan --profile $(PROFILE)
 
 reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
