@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -36,6 +37,10 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
         sys.exit(_say(f"{error}\n  log: {log}", error.code))
     except KeyboardInterrupt:
         sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
+    except BrokenPipeError:
+        # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception:
         logging.exception("stage failed")
         last = traceback.format_exc().strip().splitlines()[-1]

@@ -1,6 +1,7 @@
 """What a person sees when a stage fails: three lines for an error we foresaw, one for one we did not, and the log's path."""
 
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -9,12 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def run(tmp_path, body, *arguments):
+def run(tmp_path, body, *arguments, then=""):
     for name in ("params.yaml", "sources.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     script = tmp_path / "verb.py"
     script.write_text('"""A verb."""\nfrom maple import stage\nfrom maple.errors import MapleError\n' + textwrap.dedent(body))
-    command = [sys.executable, str(script), *arguments]
+    command = ["bash", "-c", f"set -o pipefail; {shlex.join([sys.executable, str(script), *arguments])} {then}"]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
@@ -40,6 +41,20 @@ def test_a_defect_names_the_log_that_holds_its_traceback(tmp_path):
     assert "KeyError: 'x'" in result.stderr and "Traceback" not in result.stderr
     log = tmp_path / "work/smoke/logs/verb-one.log"
     assert str(log.relative_to(tmp_path)) in result.stderr and "Traceback" in log.read_text()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    body = """
+    import time
+    def main(params, arguments):
+        print("first", flush=True)
+        for _ in range(500):
+            time.sleep(0.01)
+            print("more", flush=True)
+    stage.run(__doc__, main)
+    """
+    result = run(tmp_path, body, then="| head -1")
+    assert (result.returncode, result.stdout, result.stderr) == (141, "first\n", "")
 
 
 def test_a_bad_parameter_stops_every_stage_before_its_body(tmp_path):
