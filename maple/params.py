@@ -235,6 +235,11 @@ class Params:
         return dataclasses.replace(self.recipe, lora=dataclasses.replace(self.recipe.lora, **lora), **changes)
 
     @property
+    def pipeline(self) -> Path:
+        """The profile's stages, as DVC names the file."""
+        return Path("dvc.yaml") if self.profile == "smoke" else PROFILES / self.profile / "dvc.yaml"
+
+    @property
     def artifacts(self) -> Path:
         """Outputs that DVC caches."""
         return Path("artifacts", self.profile)

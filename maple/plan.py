@@ -71,11 +71,11 @@ def outdated(params: Params, names: list[str]) -> set[str] | None:
     if not finished:
         return set()
     # The whole file at once: naming the stages takes DVC longer.
-    file = "dvc.yaml" if params.profile == "smoke" else f"profiles/{params.profile}/dvc.yaml"
-    asked = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", file], capture_output=True, text=True)
+    command = [sys.executable, "-m", "dvc", "status", "--json", str(params.pipeline)]
+    asked = subprocess.run(command, capture_output=True, text=True)
     if asked.returncode:
         return None
-    return finished & {stage.removeprefix(f"{file}:") for stage in json.loads(asked.stdout)}
+    return finished & {stage.removeprefix(f"{params.pipeline}:") for stage in json.loads(asked.stdout)}
 
 
 def lines(params: Params, device: Device, again: Collection[str] = ()) -> list[Line]:

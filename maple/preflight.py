@@ -45,7 +45,7 @@ def _python() -> Finding:
 
 def _lock(params: Params) -> Finding:
     """SIGTERM during a stage can leave DVC's lock file empty; DVC then fails with a message about YAML."""
-    path = Path("dvc.lock") if params.profile == "smoke" else Path("profiles", params.profile, "dvc.lock")
+    path = params.pipeline.with_name("dvc.lock")
     if path.exists() and path.stat().st_size == 0:
         return Finding(str(path), "empty: a run was cut off while writing it", f"rm {path} && make reproduce PROFILE={params.profile} (finished stages come back from the run-cache)", True)
     return Finding(str(path), "present" if path.exists() else "absent: every stage will run")

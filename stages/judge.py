@@ -32,7 +32,7 @@ def main(params, arguments):
             print(line(result))
     print(f"judged {len(paths)} models; every judgement is kept in {store.path}")
     if undecided:
-        print(f"{undecided} pairs have none; `dvc repro --force --single-item judge` asks for those again")
+        print(f"{undecided} pairs have none; `dvc repro --force --single-item {params.pipeline}:judge` asks for those again")
 
 
 def texts(params) -> tuple[dict[str, str], dict[str, str]]:

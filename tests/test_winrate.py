@@ -190,7 +190,7 @@ def test_a_damaged_line_of_the_store_is_named(tmp_path):
 
 class FakeParams:
     def __init__(self, root, reference="text_davinci_003"):
-        self.artifacts, self.work = root / "artifacts", root / "work"
+        self.artifacts, self.work, self.pipeline = root / "artifacts", root / "work", "dvc.yaml"
         self.judge = type("Judge", (), {"annotator": "stand-in", "reference": reference, "seed": 42})
 
 
@@ -226,6 +226,18 @@ def test_the_stage_judges_every_model_and_labels_the_stand_in(tmp_path, capsys):
     assert "stand-in judge" in capsys.readouterr().out
     judge.main(FakeParams(tmp_path), None)
     assert (tmp_path / "artifacts/judgements/b.json").read_bytes() == first
+
+
+def test_the_stage_says_how_to_ask_again_for_what_stayed_undecided(tmp_path, monkeypatch, capsys):
+    from stages import judge
+
+    source(tmp_path)
+    answers(tmp_path, "a", [{"id": "0", "prediction": "Oslo"}, {"id": "1", "prediction": "Rome"}])
+    monkeypatch.setattr(judges, "judge", lambda *_, **__: {"0": 1.0, "1": None})
+    judge.main(FakeParams(tmp_path), None)
+    assert json.loads((tmp_path / "artifacts/judgements/a.json").read_text())["missing"] == ["1"]
+    said = capsys.readouterr().out
+    assert "1 missing" in said and "1 pairs have none; `dvc repro --force --single-item dvc.yaml:judge`" in said
 
 
 def test_a_reference_file_of_another_model_is_refused(tmp_path):
