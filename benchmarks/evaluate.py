@@ -127,8 +127,8 @@ def workloads(rows: int, shots: int, arguments) -> dict:
         # All rows of a file, of which the first are asked: as in a full evaluation, questions on a passage stay together.
         options = dataclasses.replace(known[task], limit=None, shots=shots, **changes)
         datasets = Path(arguments.sources or "") / "datasets"
-        # XQuAD's shots come from MLQA.
-        can_be_real = arguments.sources and not (task == "xquad" and shots)
+        # XQuAD's shots come from MLQA, and Belebele has no rows to take any from.
+        can_be_real = arguments.sources and not (shots and task in ("xquad", "belebele"))
         if can_be_real and task in REAL:
             check_files(datasets, task, arguments.language, [options.split, *(["validation"] if shots else [])])
         if can_be_real and (datasets / task).exists() and arguments.language in of_task(task):

@@ -72,10 +72,10 @@ def main() -> None:
                     remember(results, Path(arguments.throughput))
 
 
-def write(results: list[dict], path: Path) -> None:
+def write(results: list[dict], path: Path, columns: list[str] | None = None) -> None:
     half = path.with_name(path.name + ".tmp")
     with open(half, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(results[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns or list(results[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(results)
     half.replace(path)
@@ -91,7 +91,7 @@ def remember(results: list[dict], path: Path) -> None:
     for result in results:
         if result["path"]:
             table[setting(result)] = {key: (result | {"source": "benchmarks/train.py"})[key] for key in columns}
-    write([table[key] for key in sorted(table)], path)
+    write([table[key] for key in sorted(table)], path, columns)
 
 
 def parse() -> argparse.Namespace:
@@ -117,6 +117,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--throughput", help="put our speeds into this table, benchmarks/throughput.csv for the plan")
     parser.add_argument("--self-check", action="store_true", help="tiny model, few steps, all systems")
     arguments = parser.parse_args()
+    if arguments.throughput and arguments.cpu_time:
+        parser.error("--throughput takes wall time: the plan's hours are those of a clock")
     if arguments.self_check:
         arguments.shape, arguments.steps, arguments.rounds = "tiny", 2, 1
     return arguments

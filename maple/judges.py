@@ -22,8 +22,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+from maple import record
 from maple.errors import MapleError, nearest
 from maple.judgements import STAND_IN, Pair, Store, key_of
 
@@ -129,9 +132,19 @@ class AlpacaEvalAnnotator:
 
 
 def endpoint_of(annotator: str) -> str | None:
-    """Where the package asks, by what it and its client read from the environment; None at OpenAI's own address."""
-    names = ("OPENAI_CLIENT_CONFIG_PATH", "OPENAI_API_BASE", "OPENAI_BASE_URL")
-    return None if annotator == STAND_IN else next((os.environ[name] for name in names if os.environ.get(name)), None)
+    """Where the package asks, by what it and its client read from the environment; None at OpenAI's own address.
+
+    Without user and password, since it is printed. Of a file of clients the hash, for it holds keys.
+    """
+    if annotator == STAND_IN:
+        return None
+    clients = Path(os.environ.get("OPENAI_CLIENT_CONFIG_PATH", ""))
+    if clients.is_file():
+        return f"clients {record.sha256(clients)[:12]}"
+    address = urlsplit(os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL") or "")
+    if address.hostname in (None, "api.openai.com"):
+        return None
+    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
 
 
 def annotator(name: str, seed: int) -> StandIn | AlpacaEvalAnnotator:
@@ -150,7 +163,7 @@ def judge(
     """{id: preference, or None where the judge gave none}, in the order of the pairs.
 
     Only pairs that are not in the store are asked for, so a complete store needs neither key nor package; what they
-    cost is said first. A failed request is repeated ATTEMPTS times, after 1, 2, 4 and 8 seconds.
+    cost is said first. A pair is asked up to ATTEMPTS times, with pauses of 1, 2, 4 and 8 seconds.
     """
     pairs = list(pairs)
     endpoint = endpoint_of(name)

@@ -356,7 +356,7 @@ def _check_names(params: Params, path: Path) -> None:
             if target not in TARGETS:
                 raise _unknown(path, key, "target module", target, TARGETS)
     for key, alpha in [("lora.alpha", params.lora.alpha), ("recipe.lora.alpha", params.recipe.lora.alpha)]:
-        if alpha is not None and not re.fullmatch(r"[1-9]\d*r?", str(alpha)):
+        if alpha is not None and not re.fullmatch(r"[1-9]\d*r" if isinstance(alpha, str) else r"[1-9]\d*", str(alpha)):
             raise _wrong(path, key, alpha, "a number from 1, or a multiple of the rank like 2r")
     for name, task in params.evaluation.tasks.items():
         if name not in TASKS:

@@ -1,6 +1,7 @@
 """What a profile's grid will cost, cell by cell, from parameters, shapes and whatever is already known on disk."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from maple import estimate, evaluation_plan, sources
 from maple.cell import Base, Cell
@@ -55,12 +57,22 @@ def stages_of(params: Params, name: str) -> tuple[str, str]:
     return f"train@{item}", f"evaluate@{item}"
 
 
-def outdated(params: Params, names: list[str]) -> set[str] | None:
-    """The stages of finished models that DVC would run again, a setting or a file having changed since they ran.
+@dataclass(frozen=True)
+class Outdated:
+    """DVC's names of stages that it would run again, a setting or a file having changed since they ran.
 
-    None where DVC cannot be asked, as while another command of its runs. Its run-cache, which may hold the results of
-    other settings, is not asked, and stages before training are not: whether what they make differs is known when
-    they have run.
+    `again`: of finished models. `before`: those that fetch and prepare; whether what they make differs, so that models
+    run again after them, is known when they have run.
+    """
+
+    again: set[str]
+    before: set[str]
+
+
+def outdated(params: Params, names: list[str]) -> Outdated | None:
+    """What is out of date for these models; None where DVC cannot be asked, as while another command of its runs.
+
+    Its run-cache, which may hold the results of other settings, is not asked.
     """
     finished = {
         stage
@@ -69,13 +81,21 @@ def outdated(params: Params, names: list[str]) -> set[str] | None:
         if stage and _done(params, kind, name)
     }
     if not finished:
-        return set()
+        return Outdated(set(), set())
     # The whole file at once: naming the stages takes DVC longer.
     command = [sys.executable, "-m", "dvc", "status", "--json", str(params.pipeline)]
     asked = subprocess.run(command, capture_output=True, text=True)
     if asked.returncode:
         return None
-    return finished & {stage.removeprefix(f"{params.pipeline}:") for stage in json.loads(asked.stdout)}
+    changes = {stage.removeprefix(f"{params.pipeline}:"): found for stage, found in json.loads(asked.stdout).items()}
+    changed = {stage for stage, found in changes.items() if _changed(found)}
+    return Outdated(finished & changed, {stage for stage in changed if re.match(r"download$|prepare@", stage)})
+
+
+def _changed(found: list[Any]) -> bool:
+    """Whether `dvc status` says more of a stage than that inputs are not here: those are fetched, and it is skipped."""
+    inputs = [change["changed deps"] for change in found if isinstance(change, dict) and set(change) == {"changed deps"}]
+    return len(inputs) < len(found) or any(state != "deleted" for paths in inputs for state in paths.values())
 
 
 def lines(params: Params, device: Device, again: Collection[str] = ()) -> list[Line]:

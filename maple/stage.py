@@ -3,10 +3,12 @@
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TextIO
 
 from maple import params
 from maple.errors import MapleError
@@ -37,12 +39,12 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
         sys.exit(_say(f"{error}\n  log: {log}", error.code))
     except KeyboardInterrupt:
         sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
-    except BrokenPipeError:
-        # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except Exception:
+    except Exception as error:
         logging.exception("stage failed")
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
+            # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         last = traceback.format_exc().strip().splitlines()[-1]
         sys.exit(_say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1))
 
@@ -53,6 +55,13 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     return str(path)
+
+
+def _unread(stream: TextIO) -> bool:
+    """Whether the other end of a pipe is closed."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _say(text: str, code: int) -> int:

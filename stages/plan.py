@@ -22,7 +22,7 @@ def main(params, arguments):
     names = [arguments.cell] if arguments.cell else [model.name for model in [*params.cells, *params.bases]]
     cell, recipe = params.cell_of(arguments.cell) if arguments.cell else (None, params.recipe)
     found = plan.outdated(params, names)
-    again = found or set()
+    again = found.again if found else set()
     if cell:
         cells = [plan.line(params, cell, recipe, arguments.cell, device, again)]
         scorings = [plan.scoring(params, arguments.cell, cell.base, device, again)]
@@ -34,8 +34,10 @@ def main(params, arguments):
     whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     if again:
         print(f"{len(again)} finished stages are out of date (`dvc status` says why) and count as not run")
-    elif found is None:
+    if found is None:
         print("DVC could not be asked what is out of date: what stands in artifacts/ counts as done")
+    elif found.before:
+        print(f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too")
     print(f"device: {device.name} ({whose})")
     checkpointing = "with" if recipe.gradient_checkpointing else "without"
     print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}")

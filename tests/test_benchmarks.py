@@ -55,8 +55,8 @@ def test_rows_that_sources_lacks_are_an_error_with_the_command_that_fetches_them
         asked(sources, "xx")
     with pytest.raises(MapleError, match="is not there"):
         asked(tmp_path)
-    # XQuAD's shots would come from elsewhere, so with shots its rows are made ones, and no file is asked for.
-    assert list(asked(tmp_path, only="XQuAD written", shots=2)) == ["XQuAD written"]
+    # XQuAD's shots would come from elsewhere, and Belebele has none: with shots their rows are made ones.
+    assert list(asked(sources, only="XQuAD written,Belebele letters", shots=2)) == ["Belebele letters", "XQuAD written"]
 
 
 def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path, monkeypatch):

@@ -254,6 +254,39 @@ def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monk
     assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
 
 
+def test_what_dvc_would_run_again_counts_as_not_done(tmp_path, monkeypatch):
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    cells = paper.cells[:3]
+    for cell in cells[:2]:
+        for kind in ("adapters", "scores"):
+            (tmp_path / kind / cell.name).mkdir(parents=True)
+            (tmp_path / kind / cell.name / "record.json").write_text("{}")
+    names = [cell.name for cell in cells]
+    stages = [plan.stages_of(paper, name) for name in names]
+    deleted = {"changed deps": {"artifacts/paper/sources/models": "deleted"}}
+    changed = {"changed deps": {"params.yaml": {"recipe": "modified"}}}
+    status = {
+        "download": [{"changed deps": {"sources.yaml": "modified"}}],
+        "prepare@alpaca": [deleted],  # freed: fetched again, and the stage skipped
+        "collect": [changed],
+        stages[0][0]: [changed],
+        stages[1][0]: [deleted],
+        stages[1][1]: [deleted, "changed command"],
+        stages[2][0]: [changed],  # never trained
+    }
+    answer = json.dumps({f"profiles/paper/dvc.yaml:{stage}": found for stage, found in status.items()})
+    monkeypatch.setattr(plan.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, answer))
+    found = plan.outdated(paper, names)
+    assert found == plan.Outdated({stages[0][0], stages[1][1]}, {"download"})
+    device = plan.device_of(paper)[0]
+    trained = [line.done for line in plan.lines(paper, device, found.again)[:3]]
+    scored = [line.done for line in plan.scorings(paper, device, found.again)[:3]]
+    assert trained == [False, True, False] and scored == [False, False, False]
+    monkeypatch.setattr(plan.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, ""))
+    assert plan.outdated(paper, names) is None
+
+
 def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replace_assumed_ones(tmp_path, monkeypatch):
     assert set(evaluation_plan.LOADS) == set(tasks.TASKS)
     paper = params.load("paper")

@@ -66,6 +66,7 @@ WRONG = {
     "limit": (lambda p: p["evaluation"]["tasks"]["xnli"].update(limit=0), r"'evaluation.tasks.xnli.limit' is 0"),
     "new tokens": (lambda p: p["evaluation"]["tasks"]["xquad"].update(max_new_tokens=-1), r"'evaluation.tasks.xquad.max_new_tokens' is -1"),
     "template": (lambda p: p["prepare"].update(template="bactrian"), r"prompt_set english(.|\n)*set both to bactrian"),
+    "alpha in quotes": (lambda p: p["lora"].update(alpha="16"), r"'lora.alpha' is '16'"),
     "alpha of 0": (lambda p: p["lora"].update(alpha=0), r"'lora.alpha' is 0"),
 }
 # One wrong value per key of params.RANGES.

@@ -57,6 +57,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (141, "first\n", "")
 
 
+def test_a_pipe_of_the_stage_s_own_that_breaks_is_a_defect(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise BrokenPipeError("a worker is gone")
+    stage.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 1 and "a worker is gone" in result.stderr
+
+
 def test_a_bad_parameter_stops_every_stage_before_its_body(tmp_path):
     body = """
     from pathlib import Path

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -162,12 +163,20 @@ def test_another_output_seed_endpoint_or_annotator_is_another_judgement():
     assert judgements.key_of(same, "gpt4", None, 42) == judgements.key_of(pair, "gpt4", None, 42)
 
 
-def test_an_endpoint_is_what_the_package_would_ask_and_the_stand_in_has_none(monkeypatch):
+def test_an_endpoint_is_what_the_package_would_ask_and_the_stand_in_has_none(tmp_path, monkeypatch):
     for name in ("OPENAI_CLIENT_CONFIG_PATH", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     assert judges.endpoint_of("alpaca_eval_gpt4") is None
-    monkeypatch.setenv("OPENAI_API_BASE", "http://localhost:8000/v1")
-    assert judges.endpoint_of("alpaca_eval_gpt4") == "http://localhost:8000/v1"
+    monkeypatch.setenv("OPENAI_CLIENT_CONFIG_PATH", "nowhere.yaml")  # which the package ignores
+    for own in ("https://api.openai.com/v1", "https://api.openai.com/v1/"):
+        monkeypatch.setenv("OPENAI_API_BASE", own)
+        assert judges.endpoint_of("alpaca_eval_gpt4") is None
+    for other in ("http://localhost:8000/v1", "http://localhost:8000/v1/", "http://user:secret@localhost:8000/v1"):
+        monkeypatch.setenv("OPENAI_API_BASE", other)
+        assert judges.endpoint_of("alpaca_eval_gpt4") == "http://localhost:8000/v1"
+    (tmp_path / "clients.yaml").write_text("default: [{api_key: secret}]")
+    monkeypatch.setenv("OPENAI_CLIENT_CONFIG_PATH", str(tmp_path / "clients.yaml"))
+    assert re.fullmatch(r"clients [0-9a-f]{12}", judges.endpoint_of("alpaca_eval_gpt4"))
     assert judges.endpoint_of(judgements.STAND_IN) is None
 
 
