@@ -64,7 +64,7 @@ def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path,
     heading = (ROOT / "benchmarks" / "throughput.csv").read_text().splitlines()[0]
     before = "CPU,tiny,4,8,stock,no,0.5,an earlier run,2026-01-01"  # its place is taken
     table.write_text(f"{heading}\n{before}\n")
-    command = [sys.executable, "benchmarks/train.py", "--self-check", "--bits", "4", "--systems", "stock", "trainer"]
+    command = [sys.executable, "benchmarks/train.py", "--self-check", "--bits", "4", "--systems", "stock"]
     done = subprocess.run([*command, "--throughput", str(table)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(table.open())
