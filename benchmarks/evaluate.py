@@ -128,9 +128,10 @@ def workloads(rows: int, shots: int, arguments) -> dict:
         options = dataclasses.replace(known[task], limit=None, shots=shots, **changes)
         datasets = Path(arguments.sources or "") / "datasets"
         # XQuAD's shots come from MLQA, and Belebele has no rows to take any from.
-        can_be_real = arguments.sources and not (shots and task in ("xquad", "belebele"))
+        shot_task, shot_split = tasks.get(task).shots_from.get(options.split, (None, None))
+        can_be_real = arguments.sources and (not shots or shot_task == task)
         if can_be_real and task in REAL:
-            check_files(datasets, task, arguments.language, [options.split, *(["validation"] if shots else [])])
+            check_files(datasets, task, arguments.language, [options.split, *([shot_split] if shots else [])])
         if can_be_real and (datasets / task).exists() and arguments.language in of_task(task):
             asked = sheet(task, arguments.language, options, datasets, seed=42)
             asked = dataclasses.replace(asked, examples=asked.examples[:rows])

@@ -54,6 +54,8 @@ def main() -> None:
     arguments = parse()
     import torch
 
+    from maple import record
+
     if arguments.cpu_time:
         arguments.threads = 1
         globals()["clock"] = time.process_time
@@ -67,22 +69,15 @@ def main() -> None:
             for rank in arguments.rank:
                 results += compare(world, bits, rank)
                 if arguments.csv:
-                    write(results, Path(arguments.csv))
+                    record.write_csv(Path(arguments.csv), results, list(results[0]))
                 if arguments.throughput:
                     remember(results, Path(arguments.throughput))
 
 
-def write(results: list[dict], path: Path, columns: list[str] | None = None) -> None:
-    half = path.with_name(path.name + ".tmp")
-    with open(half, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns or list(results[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
-    half.replace(path)
-
-
 def remember(results: list[dict], path: Path) -> None:
     """Our speeds into the table that `make plan` reads, in place of those measured before in the same setting."""
+    from maple import record
+
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         columns, rows = list(reader.fieldnames), list(reader)
@@ -91,7 +86,7 @@ def remember(results: list[dict], path: Path) -> None:
     for result in results:
         if result["path"]:
             table[setting(result)] = {key: (result | {"source": "benchmarks/train.py"})[key] for key in columns}
-    write([table[key] for key in sorted(table)], path, columns)
+    record.write_csv(path, [table[key] for key in sorted(table)], columns)
 
 
 def parse() -> argparse.Namespace:
@@ -459,12 +454,7 @@ def estimated_gb(world: World, bits: int, rank: int, path: str) -> float:
     """What `make plan` would say of the peak, with the lengths of these rows."""
     from maple import estimate
 
-    lengths = world.rows.lengths
-    # Attention's memory goes with the length of the row that a token is in.
-    mean = float((lengths**2).sum() / lengths.sum())
-    answers = world.rows.answer_tokens(list(range(len(lengths)))) / lengths.sum()
-    rows = estimate.Rows(len(lengths), mean, answers, assumed=False)
-    recipe = dataclasses.replace(world.recipe, path=path)
+    recipe, rows = dataclasses.replace(world.recipe, path=path), estimate.Rows.of(world.rows)
     return estimate.memory(world.shape, bits, rank, recipe, rows, world.device.type == "cuda").peak / 1e9
 
 

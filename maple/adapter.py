@@ -1,7 +1,5 @@
 """A trained adapter's folder: weights that stock PEFT loads, the record, the curve and the model card."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,6 @@ def save(tuned, folder: Path, source: Source) -> None:
     tuned.save_pretrained(folder, save_embedding_layers=False)
     written = record.read_json(folder / "adapter_config.json")
     record.write_json(folder / "adapter_config.json", written | {"target_modules": sorted(written["target_modules"])})
-
-
-def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(curve[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    record.write_text(path, text.getvalue())
 
 
 def card(adapter: dict[str, Any], base: dict[str, Any]) -> str:

@@ -47,11 +47,11 @@ class Cell:
 
     @classmethod
     def parse(cls, name: str) -> "Cell":
-        match = re.fullmatch(r"([^.]+)\.([^.]+)\.r(\d+)\.s(\d+)", name)
+        match = re.fullmatch(r"([^.]+)\.([^.]+)\.r([1-9]\d*)\.s(\d+)", name)
         if not match:
             raise MapleError(
                 f"'{name}' names no cell",
-                why="a cell is base, training set, rank and seed",
+                why="a cell is base, training set, rank (at least 1) and seed",
                 do="write it like mistral-7b-4bit.alpaca.r8.s42",
             )
         return cls(Base.parse(match[1]), match[2], int(match[3]), int(match[4]))

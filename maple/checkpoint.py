@@ -5,7 +5,6 @@ the step are the whole state.
 """
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +12,15 @@ from typing import Any
 
 import torch
 
+from maple import record
 from maple.errors import MapleError
 
 
 def save(path: Path, settings: dict[str, Any], state: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") as file:
+        with record.replacing(path) as file:
             torch.save({"settings": json.dumps(settings, sort_keys=True), **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise MapleError(
             f"could not write the checkpoint {path}",
             why=str(error).splitlines()[0],

@@ -69,8 +69,7 @@ def needs(params: Params) -> list[Need]:
         add(sources.datasets()[task.source], options.languages, [options.split])
         if options.shots:
             shot_task, split = task.shot_split(options.split)
-            codes = options.languages if options.shot_language == "same" else [options.shot_language]
-            add(sources.datasets()[tasks.get(shot_task).source], codes, [split])
+            add(sources.datasets()[tasks.get(shot_task).source], options.shots_in(options.languages), [split])
         if name == "alpaca_eval" and params.judge.reference in sources.datasets()["alpaca_eval"].patterns:
             add(sources.datasets()["alpaca_eval"], [], [params.judge.reference])
     every = {"models": sources.models(), "datasets": sources.datasets()}

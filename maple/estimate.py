@@ -8,6 +8,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maple.params import Recipe
 from maple.shapes import Shape
@@ -64,6 +65,13 @@ class Rows:
     tokens_per_row: float
     answer_share: float
     assumed: bool
+
+    @classmethod
+    def of(cls, rows: Any) -> "Rows":
+        """A tokenised set (batches.Rows) as its memory goes: attention's with the length of the row that a token is in."""
+        lengths = rows.lengths
+        mean = float((lengths**2).sum() / lengths.sum())
+        return cls(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
 
 
 def weight_bytes(shape: Shape, bits: int, double_4bit: bool = True) -> float:

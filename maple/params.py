@@ -23,13 +23,13 @@ from maple.errors import MapleError, nearest
 TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum", "alpaca_eval")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROFILES = Path("profiles")
-# What numbers must be: (accepted, in words, keys). Values that are null are left to the type.
+# What numbers, alone or in a list, must be: (accepted, in words, keys). Values that are null are left to the type.
 RANGES = (
     (
         lambda value: value >= 1,
         "a whole number from 1",
         (
-            *("lora.r", "train.max_steps", "recipe.batch_rows", "recipe.max_steps", "recipe.micro_batch_tokens"),
+            *("lora.r", "grid.ranks", "train.max_steps", "recipe.batch_rows", "recipe.max_steps", "recipe.micro_batch_tokens"),
             *("recipe.checkpoint_steps", "prepare.rows", "prepare.validation_rows", "prepare.max_length"),
             *("prepare.overlap_ngram", "prepare.processes", "evaluation.batch_tokens", "evaluation.bootstrap_samples"),
         ),
@@ -151,6 +151,10 @@ class TaskOptions:
     max_new_tokens: int
     repair: bool
 
+    def shots_in(self, codes: list[str]) -> list[str]:
+        """The languages of the shots before questions in these languages."""
+        return codes if self.shot_language == "same" else [self.shot_language]
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -224,8 +228,6 @@ class Params:
         for noun, word, known in (("model", cell.base.model, sources.models()), ("training set", cell.dataset, self.datasets)):
             if word not in known:
                 raise MapleError(f"'{name}' names no cell", why=f"there is no {noun} '{word}'", do=nearest(word, known))
-        if cell.rank < 1:
-            raise MapleError(f"'{name}' names no cell", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
         return cell, self.recipe
 
     def recipe_of_experiment(self) -> Recipe:
@@ -376,14 +378,12 @@ def _check_names(params: Params, path: Path) -> None:
             why="a model is asked in the template that it was finetuned with",
             do="set both to bactrian, or template to alpaca and prompt_set to english",
         )
-    for rank in params.grid.ranks:
-        if rank < 1:
-            raise MapleError(f"{path}: 'grid.ranks' is {rank}", why="a LoRA rank is at least 1", do="the paper uses 8, 16, 32, 64 and 128")
     for accepted, words, keys in RANGES:
         for key in keys:
-            value = functools.reduce(getattr, key.split("."), params)
-            if value is not None and not accepted(value):
-                raise _wrong(path, key, value, words)
+            found = functools.reduce(getattr, key.split("."), params)
+            for value in found if isinstance(found, list) else [found]:
+                if value is not None and not accepted(value):
+                    raise _wrong(path, key, value, words)
 
 
 def _unknown(path: Path, key: str, noun: str, name: Any, known: Any) -> MapleError:

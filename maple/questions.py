@@ -51,7 +51,7 @@ def sheet(name: str, language: str, options: TaskOptions, datasets: Path, seed: 
     shots: tuple[str, ...] = ()
     if options.shots:
         source, split = task.shot_split(options.split)
-        code = language if options.shot_language == "same" else options.shot_language
+        (code,) = options.shots_in([language])
         pool = tasks.get(source).examples(Path(datasets) / tasks.get(source).source, code, split, options.repair)
         written = task.form(options.prompt_set, code, options.scoring)
         shots = tuple(written.shot(example) for example in draw(pool, options.shots, seed))

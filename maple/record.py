@@ -5,31 +5,43 @@ is the same bytes on every CPU run; time, memory and machine go to `bill.json` b
 """
 
 import contextlib
+import csv
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from maple.errors import MapleError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to `<name>.part`, flush to disk, rename. A full disk leaves neither a half file nor the part."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears whole or not at all: yields `<name>.part`, flushes it to disk and renames it when the body
+    succeeds. A full disk, for one, leaves neither a half file nor the part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
         raise MapleError(
             f"could not write {path}", why=str(error), do="free some space or fix the permissions, then run the command again"
         ) from error
@@ -37,6 +49,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

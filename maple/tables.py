@@ -272,9 +272,9 @@ def _notes(results: Results, name: str) -> list[str]:
         f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.",
         "Ours: baseline rows are quoted from the paper; they are not run here.",
     ]
-    if name == "table2" and results.params.judge.annotator == "stand-in":
-        notes.append(f"Ours: {STAND_IN}.")
     if name == "table2":
+        if results.params.judge.annotator == "stand-in":
+            notes.append(f"Ours: {STAND_IN}.")
         asked = {s.signature.partition("@")[2] for s in results.collected.scores if s.task == "alpaca_eval"} - {""}
         notes += [f"Ours: the annotator was asked at {place}; only that server knows what answered." for place in sorted(asked)]
     return notes

@@ -174,7 +174,7 @@ def finetune(
             )
             outcome.seconds += time.perf_counter() - started
             smoothed, lowest = _smooth(smoothed, lowest, loss)
-            _check_divergence(loss, smoothed, lowest, recipe, step, [rows.name(i) for i in plan[step]])
+            _check_divergence(loss, smoothed, lowest, recipe, step, rows, plan[step])
             outcome.curve.append(
                 {
                     "step": step + 1,
@@ -295,12 +295,13 @@ def _refuse_packed(model) -> None:
             )
 
 
-def _check_divergence(loss, smoothed, lowest, recipe: Recipe, step: int, ids: list[str]) -> None:
+def _check_divergence(loss, smoothed, lowest, recipe: Recipe, step: int, rows: Rows, indices: list[int]) -> None:
     if math.isfinite(loss) and smoothed <= lowest + recipe.divergence_bound:
         return
+    names = ", ".join(map(rows.name, indices))
     raise MapleError(
         f"training diverged at step {step + 1}: loss {loss:.3g}",
-        why=f"smoothed loss {smoothed:.3g} against a lowest of {lowest:.3g}; rows of the step: {', '.join(ids)}",
+        why=f"smoothed loss {smoothed:.3g} against a lowest of {lowest:.3g}; rows of the step: {names}",
         do=f"lower recipe.learning_rate (now {recipe.learning_rate:g}) or raise recipe.warmup, and look at those rows",
     )
 

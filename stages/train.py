@@ -77,7 +77,7 @@ def main(params, arguments):
     }
     with record.folder(params.artifacts / "adapters" / arguments.name) as folder:
         adapter.save(tuned, folder, source)
-        adapter.write_curve(folder / "curve.csv", outcome.curve)
+        record.write_csv(folder / "curve.csv", outcome.curve, list(outcome.curve[0]))
         record.write_text(folder / "README.md", adapter.card(result, source.card()))
         record.write_json(
             folder / "bill.json",

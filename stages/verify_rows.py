@@ -12,7 +12,6 @@ import dataclasses
 import sys
 
 from maple import download, origins, sources, stage, tasks
-from maple.tasks.xcopa import AGREEING
 
 # Rows whose `question` is not that of the languages which agree with one another: (validation, test).
 XCOPA_WRONG = {"th": (52, 250), "tr": (52, 51), "sw": (6, 37), "id": (5, 4), "it": (5, 4)}
@@ -25,9 +24,8 @@ def main(params, arguments):
     source = sources.datasets()[task.source]
     codes = list(source.codes) if arguments.languages == "all" else arguments.languages.split(",")
     elsewhere = dataclasses.replace(params, profile="verify")
-    # `repair` reads a language that agrees with the others.
-    more = list(AGREEING[:1]) if task.name == "xcopa" and not set(codes) & set(AGREEING) else []
-    need = download.Need(source, tuple(source.parts([*codes, *more], [split for split in task.splits if split in source.patterns])))
+    fetched = [*codes, *task.more_for_repair(codes)]
+    need = download.Need(source, tuple(source.parts(fetched, [split for split in task.splits if split in source.patterns])))
     found = download.download(elsewhere, origins.Hub(), [need], keep=True)
     folder, table, wrong = source.folder(elsewhere.artifacts / "sources"), [], []
     entry = found["datasets"][source.key]

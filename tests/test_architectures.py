@@ -1,8 +1,6 @@
 """Architectures whose scores and texts are those of transformers' own forward pass, and the refusal of any other."""
 
 import pytest
-import torch
-import transformers
 
 import reference
 import toy
@@ -29,12 +27,7 @@ REQUESTS = [(f"{SHOTS}The river runs {number}. Q:", [" the river", " a valley", 
 
 
 def model(kind: str, **changes):
-    torch.manual_seed(0)
-    size = dict(vocab_size=len(TOKENISER), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.2)
-    if kind != "gpt2":
-        size |= dict(intermediate_size=96, num_key_value_heads=2, max_position_embeddings=256)
-    config = transformers.AutoConfig.for_model(kind, **size, bos_token_id=0, eos_token_id=1, pad_token_id=1, **SHAPES[kind] | changes)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+    return toy.model(kind, context=256, **{"vocab_size": len(TOKENISER), "pad_token_id": 1} | SHAPES[kind] | changes)
 
 
 @pytest.mark.parametrize("kind", packed.COMPARED)

@@ -152,11 +152,8 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
         training.finetune(lora, rows, recipe, 42, {}, tmp_path / "state" / "state.pt")
     own = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in lora.state_dict().values()}.values())
     measured = allocated.peak - allocated.before + own
-    lengths = rows.lengths
-    # Attention's memory goes with the length of the row that a token is in.
-    mean = float((lengths**2).sum() / lengths.sum())
-    known = estimate.Rows(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
-    estimated = estimate.memory(shapes.Shape.of_config(config.to_dict()), bits, rank, recipe, known, on_gpu=False).peak
+    shape = shapes.Shape.of_config(config.to_dict())
+    estimated = estimate.memory(shape, bits, rank, recipe, estimate.Rows.of(rows), on_gpu=False).peak
     assert estimated == pytest.approx(measured, rel=0.15)
 
 

@@ -303,17 +303,9 @@ def test_a_run_stopped_after_its_last_step_has_nothing_to_train_again(world, tmp
     assert all(torch.equal(trained[name], resumed[name]) for name in trained)
 
 
-def small(model_type: str):
-    sizes = {"vocab_size": tiny.VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
-    torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(model_type, **sizes, **heads, initializer_range=0.3)
-    return transformers.AutoModelForCausalLM.from_config(config)
-
-
 @pytest.mark.parametrize("model_type", training.STOCK)
 def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it_takes(world, model_type):
-    rows, lm = batches.Rows(world / "train.arrow"), small(model_type)
+    rows, lm = batches.Rows(world / "train.arrow"), tiny.model(model_type, initializer_range=0.3)
     alone = 0.0
     for index in range(4):
         ids, start = rows[index]
@@ -328,7 +320,7 @@ def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it
 @pytest.mark.parametrize(("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "STOCK")])
 def test_a_model_type_that_a_path_was_not_compared_for_is_refused(world, model_type, path, do):
     with pytest.raises(MapleError, match=model_type) as error:
-        training.answer_loss(small(model_type), batches.join(batches.Rows(world / "train.arrow"), [0]), path)
+        training.answer_loss(tiny.model(model_type), batches.join(batches.Rows(world / "train.arrow"), [0]), path)
     assert do in error.value.do
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 import transformers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -22,11 +21,15 @@ SHAPE = dict(
 )
 
 
-def save_model(folder: Path, kind: str = "llama", dtype=torch.bfloat16) -> Path:
-    """A random model, the same at every call, in Hugging Face layout."""
+def model(kind: str = "llama", **changes):
+    """A random model of one of transformers' types, the same at every call."""
     torch.manual_seed(0)
-    model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=32)) if kind == "mistral" else LlamaForCausalLM(LlamaConfig(**SHAPE))
-    model.to(dtype).save_pretrained(folder)
+    return transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **SHAPE | changes))
+
+
+def save_model(folder: Path, kind: str = "llama", dtype=torch.bfloat16) -> Path:
+    """`model` in Hugging Face layout, Mistral's with a window that rows exceed."""
+    model(kind, **{"sliding_window": 32} if kind == "mistral" else {}).to(dtype).save_pretrained(folder)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 TEXTS = [
     "The river runs through the valley. Question: what runs? Answer: the river",
@@ -45,8 +45,8 @@ def tokeniser(kind: str = "bytes", bos: bool = True) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>", **named)
 
 
-def model(kind: str = "llama", window: int | None = None, context: int = 512, dtype=torch.float32):
-    """Two random layers, weights large enough for tokens to matter; heads share keys, as in Mistral."""
+def model(kind: str = "llama", window: int | None = None, context: int = 512, dtype=torch.float32, **changes):
+    """A model of one of transformers' types: two random layers, weights large enough for tokens to matter; heads share keys, as in Mistral."""
     torch.manual_seed(0)
     shape = dict(
         vocab_size=VOCABULARY,
@@ -61,7 +61,5 @@ def model(kind: str = "llama", window: int | None = None, context: int = 512, dt
         eos_token_id=1,
     )
     if kind == "mistral":
-        made = MistralForCausalLM(MistralConfig(**shape, sliding_window=window))
-    else:
-        made = LlamaForCausalLM(LlamaConfig(**shape))
-    return made.to(dtype).eval()
+        shape["sliding_window"] = window
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape | changes)).to(dtype).eval()

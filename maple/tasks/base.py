@@ -17,7 +17,7 @@ import dataclasses
 import itertools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -161,10 +161,10 @@ class Task:
     def check(self, options: Any) -> None:
         """Raise MapleError where the task cannot be asked as `options` (params.TaskOptions) say; reads no data."""
         self._check_split(options.split)
-        codes = list(options.languages)
+        codes = options.languages
         if options.shots:
             source, _ = self.shot_split(options.split)
-            shown = codes if options.shot_language == "same" else [options.shot_language]
+            shown = options.shots_in(codes)
             for code in shown:
                 if code not in languages.of_task(source):
                     raise MapleError(
@@ -172,9 +172,13 @@ class Task:
                         why=f"they come from {source}, which has {', '.join(languages.of_task(source))}",
                         do=f"set evaluation.tasks.{self.name}.shot_language to one of these, or leave the language out",
                     )
-            codes += shown
+            codes = [*codes, *shown]
         for code in codes:
             self.form(options.prompt_set, code, options.scoring)
+
+    def more_for_repair(self, codes: Iterable[str]) -> list[str]:
+        """Languages whose files `repair` reads besides those of `codes`."""
+        return []
 
     def shot_split(self, split: str) -> tuple[str, str]:
         """Task and split that few-shot examples come from; never the evaluated split of the evaluated task."""

@@ -7,6 +7,7 @@ and 37 in Swahili, 5 and 4 in Indonesian and Italian. Everybody scores the field
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,11 @@ class Xcopa(ChoiceTask):
 
     def check(self, options: Any) -> None:
         super().check(options)
-        if options.repair and not set(options.languages) & set(AGREEING):
+        if options.repair and self.more_for_repair(options.languages):
             raise _no_agreeing()
+
+    def more_for_repair(self, codes: Iterable[str]) -> list[str]:
+        return [] if set(codes) & set(AGREEING) else [AGREEING[0]]
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         questions = _agreed_questions(folder, split) if repair and name not in AGREEING else {}
