@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from maple.errors import MapleError, nearest
+from maple.core.errors import MapleError, nearest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -107,9 +107,10 @@ def build(shape: str, device: str, dtype):
 
 def workloads(rows: int, shots: int, arguments) -> dict:
     """Questions by workload name."""
-    from maple import params, tasks
-    from maple.languages import of_task
-    from maple.questions import Sheet, questions, sheet
+    from maple import tasks
+    from maple.config import params
+    from maple.upstream.languages import of_task
+    from maple.answering.questions import Sheet, questions, sheet
     from maple.tasks.base import draw
 
     known = params.load().evaluation.tasks
@@ -146,14 +147,14 @@ def workloads(rows: int, shots: int, arguments) -> dict:
 
 def check_files(datasets: Path, task: str, language: str, splits: list[str]) -> None:
     """Raises MapleError where --sources lacks a task's rows: made ones in their place would be taken for real."""
-    from maple import sources
-    from maple.languages import of_task
+    from maple.config import catalogue
+    from maple.upstream.languages import of_task
 
     known = of_task(task)
     if language not in known:
         why = "upstream has no file for it"
         raise MapleError(f"{task} has no language '{language}'", why=why, do=f"{nearest(language, known)}, or name other workloads with --only")
-    for pattern in sources.datasets()[task].files([language], splits):
+    for pattern in catalogue.datasets()[task].files([language], splits):
         if not list((datasets / task).glob(pattern)):
             raise MapleError(
                 f"{datasets / task / pattern} is not there",
@@ -208,15 +209,15 @@ class Found:
 
 def sides(model, tokeniser, questions, batch_tokens: int):
     """(ours, theirs): functions that answer all questions; theirs takes a batch size."""
-    from maple import generation, scoring
+    from maple.answering import generate, loglikelihood
 
     def ours() -> Found:
-        usage, found = scoring.Usage(), {}
+        usage, found = loglikelihood.Usage(), {}
         if questions[0].options is not None:
-            batches = scoring.score(model, tokeniser, [(q.prompt, q.options) for q in questions], batch_tokens, usage=usage)
+            batches = loglikelihood.score(model, tokeniser, [(q.prompt, q.options) for q in questions], batch_tokens, usage=usage)
         else:
             prompts = [q.prompt for q in questions]
-            batches = generation.generate_batches(model, tokeniser, prompts, XQUAD_TOKENS, ["\n"], batch_tokens, usage=usage)
+            batches = generate.generate_batches(model, tokeniser, prompts, XQUAD_TOKENS, ["\n"], batch_tokens, usage=usage)
         for batch in batches:
             found |= batch
         return Found([found[i] for i in range(len(questions))], usage.asked)

@@ -18,7 +18,7 @@ import answers  # noqa: E402  (the tests' made-up grid)
 import browser  # noqa: E402
 import synthetic  # noqa: E402
 
-from maple import params  # noqa: E402
+from maple.config import params
 
 STAGES = ("tables", "figures", "compare", "report")
 

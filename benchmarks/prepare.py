@@ -21,7 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from maple import languages, params, preparation, record, sources
+from maple.config import catalogue, params
+from maple.core import storage
+from maple.preparation import build
+from maple.upstream import languages
 
 ROOT = Path(__file__).parents[1]
 # First and last letter of each script, for words of 2 to 8 letters.
@@ -61,13 +64,13 @@ def run(folder: Path, rows: int, processes: int) -> str:
     )
     os.chdir(folder)
     root = settings.artifacts / "sources"
-    _write_rows(sources.datasets()["bactrian-x"].folder(root), rows)
-    record.write_json(root / "record.json", {"datasets": {"bactrian-x": {"commit": "synthetic"}}})
-    _write_evaluation(sources.datasets()["xquad"].folder(root))
-    _write_tokeniser(sources.models()["mistral-7b"].folder(root))
+    _write_rows(catalogue.datasets()["bactrian-x"].folder(root), rows)
+    storage.write_json(root / "record.json", {"datasets": {"bactrian-x": {"commit": "synthetic"}}})
+    _write_evaluation(catalogue.datasets()["xquad"].folder(root))
+    _write_tokeniser(catalogue.models()["mistral-7b"].folder(root))
     with _Peak() as peak:
         started, before = time.perf_counter(), os.times()
-        found = preparation.prepare(settings, "synthetic")
+        found = build.prepare(settings, "synthetic")
         seconds, after = time.perf_counter() - started, os.times()
     # Of this process and its ended children: on a machine shared with others, wall time says little.
     cpu = sum(after[:4]) - sum(before[:4])

@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parse()
     import torch
 
-    from maple import record
+    from maple.core import storage
 
     if arguments.cpu_time:
         arguments.threads = 1
@@ -69,14 +69,14 @@ def main() -> None:
             for rank in arguments.rank:
                 results += compare(world, bits, rank)
                 if arguments.csv:
-                    record.write_csv(Path(arguments.csv), results, list(results[0]))
+                    storage.write_csv(Path(arguments.csv), results, list(results[0]))
                 if arguments.throughput:
                     remember(results, Path(arguments.throughput))
 
 
 def remember(results: list[dict], path: Path) -> None:
     """Our speeds into the table that `make plan` reads, in place of those measured before in the same setting."""
-    from maple import record
+    from maple.core import storage
 
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
@@ -86,7 +86,7 @@ def remember(results: list[dict], path: Path) -> None:
     for result in results:
         if result["path"]:
             table[setting(result)] = {key: (result | {"source": "benchmarks/train.py"})[key] for key in columns}
-    record.write_csv(path, [table[key] for key in sorted(table)], columns)
+    storage.write_csv(path, [table[key] for key in sorted(table)], columns)
 
 
 def parse() -> argparse.Namespace:
@@ -141,8 +141,9 @@ class World:
         import torch
         import transformers
 
-        from maple import batches, params
-        from maple.shapes import Shape
+        from maple.config import params
+        from maple.training import batches
+        from maple.models.shapes import Shape
 
         self.arguments = arguments
         self.settings = SETTINGS
@@ -198,12 +199,12 @@ class World:
     def load(self, bits: int, rank: int):
         import torch
 
-        from maple import model
+        from maple.models import loading
 
         gc.collect()
-        base = model.load_base(self.folder, bits, self.recipe.quantisation, self.device)
+        base = loading.load_base(self.folder, bits, self.recipe.quantisation, self.device)
         torch.manual_seed(1)
-        return model.add_lora(base, self.recipe, rank)
+        return loading.add_lora(base, self.recipe, rank)
 
     def examples(self) -> list[dict]:
         order = [index for step in self.plan for index in step]
@@ -239,12 +240,12 @@ class Run:
 
 
 def ours(world: World, bits: int, rank: int, path: str) -> Run:
-    from maple import training
+    from maple.training import loop
 
     model = world.load(bits, rank)
     stamps = [now(world.device)]
     with tempfile.TemporaryDirectory() as state, peak(world.device) as memory:
-        outcome = training.finetune(
+        outcome = loop.finetune(
             model,
             world.rows,
             dataclasses.replace(world.recipe, path=path),
@@ -452,21 +453,21 @@ def compare(world: World, bits: int, rank: int) -> list[dict]:
 
 def estimated_gb(world: World, bits: int, rank: int, path: str) -> float:
     """What `make plan` would say of the peak, with the lengths of these rows."""
-    from maple import estimate
+    from maple.planning import cell_cost
 
-    recipe, rows = dataclasses.replace(world.recipe, path=path), estimate.Rows.of(world.rows)
-    return estimate.memory(world.shape, bits, rank, recipe, rows, world.device.type == "cuda").peak / 1e9
+    recipe, rows = dataclasses.replace(world.recipe, path=path), cell_cost.Rows.of(world.rows)
+    return cell_cost.memory(world.shape, bits, rank, recipe, rows, world.device.type == "cuda").peak / 1e9
 
 
 def device_name(kind: str) -> str:
     """As benchmarks/devices.csv has it, else as the driver has it."""
     import torch
 
-    from maple import estimate
+    from maple.planning import cell_cost
 
     if kind == "cpu":
         return "CPU"
-    found = estimate.device_named(torch.cuda.get_device_name())
+    found = cell_cost.device_named(torch.cuda.get_device_name())
     return found.name if found else torch.cuda.get_device_name()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from maple import sources  # noqa: E402
-from maple.progress import duration  # noqa: E402
+from maple.config import catalogue
+from maple.core.progress import duration  # noqa: E402
 
 
 def results() -> str:
@@ -38,7 +38,7 @@ def costs() -> str:
 
 def licences() -> str:
     lines = ["| | repository, revision | licence | token | text by |", "|---|---|---|---|---|"]
-    for source in [*sources.models().values(), *sources.datasets().values()]:
+    for source in [*catalogue.models().values(), *catalogue.datasets().values()]:
         pin = source.commit_starts or source.revision[:7]
         lines.append(
             f"| {source.label} | [{source.hub_id}]({source.page}) `{pin}` | {source.licence} | {'yes' if source.gated else 'no'} | {source.origin} |"

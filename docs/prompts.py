@@ -13,14 +13,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from maple import prompts, sources, tasks  # noqa: E402
-from maple.errors import MapleError  # noqa: E402
+from maple import tasks
+from maple.config import catalogue
+from maple.tasks import prompts
+from maple.core.errors import MapleError  # noqa: E402
 from maple.smoke import evaluation  # noqa: E402
 
 PAGE = ROOT / "docs" / "PROMPTS.md"
 HEAD = """# Prompts
 
-Written by `python docs/prompts.py` from the files in `maple/prompts`; do not edit. Each block is what a model sees for
+Written by `python docs/prompts.py` from the files in `maple/tasks/prompts`; do not edit. Each block is what a model sees for
 the first sample row of the smoke profile, with the answers to compare, or the right answer, after `→` (their leading
 space is part of them). Where the samples lack a language, the fields stand in braces.
 
@@ -69,7 +71,7 @@ def rendered(prompt_set: str, name: str, code: str, scoring: str, samples: Path)
 
 def sample(task: tasks.Task, code: str, samples: Path):
     """The first row of a language, or of the first that has one (`en` has no XCOPA); None where there is none."""
-    folder = samples / "datasets" / sources.datasets()[task.source].hub_id
+    folder = samples / "datasets" / catalogue.datasets()[task.source].hub_id
     try:
         example = task.examples(folder, "ta" if task.name == "xcopa" and code == "en" else code, task.splits[-1])[0]
     except MapleError:
@@ -85,7 +87,7 @@ def labels() -> str:
     lines = [
         "## Label words and where they come from",
         "",
-        "From `maple/prompts/labels.csv`; a test keeps the prompt files equal to it.",
+        "From `maple/tasks/prompts/labels.csv`; a test keeps the prompt files equal to it.",
         "",
     ]
     lines += ["| set | task | language | stands for | words | source |", "|---|---|---|---|---|---|"]

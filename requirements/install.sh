@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 locks=requirements
 
-fail() { # what, why, do: the three lines of maple.errors.MapleError
+fail() { # what, why, do: the three lines of maple.core.errors.MapleError
     printf '%s\n  why: %s\n  do:  %s\n' "$1" "$2" "$3" >&2
     exit 1
 }

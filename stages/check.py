@@ -3,8 +3,9 @@
     python -m stages.check --profile paper
 """
 
-from maple import preflight, stage
-from maple.errors import MapleError
+from maple.config import command
+from maple.planning import preflight
+from maple.core.errors import MapleError
 
 
 def main(params, arguments):
@@ -21,4 +22,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

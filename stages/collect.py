@@ -3,14 +3,15 @@
 python -m stages.collect --profile smoke
 """
 
-from maple import collected, stage
+from maple.config import command
+from maple.results import collect
 
 
 def main(params, arguments):
-    found = collected.collect(params, params.artifacts / "collected")
+    found = collect.collect(params, params.artifacts / "collected")
     missing = f", {len(found.missing)} missing" if found.missing else ""
     print(f"collected {len(found.records)} of {len(found.asked)} cells and bases, {len(found.scores)} scores{missing}")
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

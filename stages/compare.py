@@ -6,23 +6,25 @@ Writes compare.json and compare.md, claims.json and claims.md. A difference is a
 ends with 0, and `make compare` (stages/verdict.py) turns what it wrote into an exit code.
 """
 
-from maple import claims, collected, compare, published, record, stage, tables
+from maple.config import command
+from maple.core import storage
+from maple.results import claims, collect, compare, published, tables
 
 
 def main(params, arguments):
     verdicts = compare.folders(published.FOLDER / "tables", params.regenerated / "tables")
-    results = tables.Results(collected.load(params.artifacts / "collected"), params)
+    results = tables.Results(collect.load(params.artifacts / "collected"), params)
     checked = claims.check(claims.load(), results)
     destination = params.regenerated / "compare"
-    with record.folder(destination) as part:
-        record.write_json(part / "compare.json", compare.as_json(params.profile, verdicts))
-        record.write_text(part / "compare.md", compare.as_markdown(verdicts, results.label))
-        record.write_json(part / "claims.json", claims.as_json(params.profile, checked))
-        record.write_text(part / "claims.md", claims.as_markdown(checked, results.label))
+    with storage.folder(destination) as part:
+        storage.write_json(part / "compare.json", compare.as_json(params.profile, verdicts))
+        storage.write_text(part / "compare.md", compare.as_markdown(verdicts, results.label))
+        storage.write_json(part / "claims.json", claims.as_json(params.profile, checked))
+        storage.write_text(part / "claims.md", claims.as_markdown(checked, results.label))
     print(f"cells:  {compare.sentence(verdicts)}")
     print(f"claims: {claims.sentence(checked)}")
     print(f"written: {destination}")
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

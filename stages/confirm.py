@@ -7,8 +7,8 @@ import argparse
 import os
 import sys
 
-from maple import stage
-from maple.errors import MapleError
+from maple.config import command
+from maple.core.errors import MapleError
 from stages import plan
 
 
@@ -25,4 +25,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

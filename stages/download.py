@@ -7,8 +7,9 @@
 import tempfile
 from pathlib import Path
 
-from maple import download, origins, stage
-from maple.progress import size
+from maple.config import command
+from maple.download import fetch, hub
+from maple.core.progress import size
 
 
 def main(params, arguments):
@@ -18,9 +19,9 @@ def main(params, arguments):
         params.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=params.work) as folder:
             smoke.write(Path(folder), params)
-            found = download.download(params, origins.Folder(Path(folder)))
+            found = fetch.download(params, hub.Folder(Path(folder)))
     else:
-        found = download.download(params, origins.Hub())
+        found = fetch.download(params, hub.Hub())
     entries = [entry for kind in ("models", "datasets") for entry in found[kind].values()]
     files = [file for entry in entries for file in entry["files"].values()]
     total = size(sum(file["bytes"] for file in files))
@@ -28,4 +29,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

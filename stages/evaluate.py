@@ -7,21 +7,24 @@
 
 import dataclasses
 
-from maple import evaluation, record, sources, stage
-from maple.cell import Base
+from maple.answering import run
+from maple.config import catalogue, command
+from maple.core import storage
+from maple.config.cell import Base
 
 
 def main(params, arguments):
     subject, weights, adapter, quantisation = subject_of(params, arguments.name)
 
     def load():
-        from maple import environment, model
+        from maple.config import environment
+        from maple.models import loading
 
         environment.settle(params)
-        base = model.load_base(weights, subject.evaluated_bits, quantisation, model.device())
-        return model.attach_adapter(base, adapter) if adapter else base.eval(), model.load_tokeniser(weights)
+        base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device())
+        return loading.attach_adapter(base, adapter) if adapter else base.eval(), loading.load_tokeniser(weights)
 
-    found = evaluation.evaluate(
+    found = run.evaluate(
         subject,
         load,
         params.evaluation,
@@ -30,9 +33,9 @@ def main(params, arguments):
         params.artifacts / "scores" / subject.name,
         params.profile,
     )
-    summary = evaluation.averages(found["scores"])
+    summary = run.averages(found["scores"])
     if subject.kind == "experiment":
-        record.write_json(params.artifacts / "experiment.json", summary)
+        storage.write_json(params.artifacts / "experiment.json", summary)
     shown = ", ".join(f"{task} {next(iter(v.values())):.3f}" for task, v in summary.items() if task != "average")
     smoke = " (SMOKE)" if params.profile == "smoke" else ""
     print(f"{subject.name}{smoke}: {shown}; average {summary.get('average', float('nan')):.3f}")
@@ -40,19 +43,19 @@ def main(params, arguments):
 
 def subject_of(params, name):
     """(what is scored, its base's folder, its adapter's folder or None, how the base is quantised)."""
-    pinned = record.read_json(params.artifacts / "sources" / "record.json")["models"]
+    pinned = storage.read_json(params.artifacts / "sources" / "record.json")["models"]
     root = params.artifacts / "sources"
     if name != "experiment" and "." not in name:
         base = Base.parse(name)
         identity = _identity(pinned, base.model, params.recipe.quantisation)
-        subject = evaluation.Subject(name, "base", base.model, base.bits, base.bits, identity=identity)
-        return subject, sources.models()[base.model].folder(root), None, params.recipe.quantisation
+        subject = run.Subject(name, "base", base.model, base.bits, base.bits, identity=identity)
+        return subject, catalogue.models()[base.model].folder(root), None, params.recipe.quantisation
     cell, recipe = params.cell_of(name)
     asked = params.evaluation.base_precision
     adapter = params.artifacts / "adapters" / name
-    trained = record.read_json(adapter / "record.json")
-    weights = record.sha256(adapter / "adapter_model.safetensors")
-    subject = evaluation.Subject(
+    trained = storage.read_json(adapter / "record.json")
+    weights = storage.sha256(adapter / "adapter_model.safetensors")
+    subject = run.Subject(
         name,
         "experiment" if name == "experiment" else "cell",
         cell.base.model,
@@ -64,13 +67,13 @@ def subject_of(params, name):
         trained["heldout_loss"],
         _identity(pinned, cell.base.model, recipe.quantisation) | {"adapter": weights},
     )
-    return subject, sources.models()[cell.base.model].folder(root), adapter, recipe.quantisation
+    return subject, catalogue.models()[cell.base.model].folder(root), adapter, recipe.quantisation
 
 
 def _identity(pinned, model, quantisation):
     files = {path: file["sha256"] for path, file in pinned[model]["files"].items()}
-    return {"base": record.fingerprint(files, 32), "quantisation": dataclasses.asdict(quantisation)}
+    return {"base": storage.fingerprint(files, 32), "quantisation": dataclasses.asdict(quantisation)}
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main, name="name of a cell, a base, or experiment")
+    command.run(__doc__, main, name="name of a cell, a base, or experiment")

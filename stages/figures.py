@@ -3,15 +3,17 @@
 python -m stages.figures --profile smoke
 """
 
-from maple import collected, figures, published, stage, tables
+from maple import figures
+from maple.config import command
+from maple.results import collect, published, tables
 
 
 def main(params, arguments):
-    results = tables.Results(collected.load(params.artifacts / "collected"), params)
+    results = tables.Results(collect.load(params.artifacts / "collected"), params)
     folder = params.regenerated / "figures"
     names = figures.write_all(figures.pictures(results, published.printed("table1")), folder, results.label)
     print(f"{', '.join(names)} (svg, png, csv, txt) in {folder}")
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

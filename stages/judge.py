@@ -7,8 +7,11 @@ import functools
 import sys
 from pathlib import Path
 
-from maple import judgements, judges, length_control, record, stage, tasks
-from maple.errors import MapleError
+from maple import tasks
+from maple.config import command
+from maple.core import storage
+from maple.judging import judgements, judges, length_control
+from maple.core.errors import MapleError
 from maple.tasks import alpaca_eval
 
 
@@ -19,7 +22,7 @@ def main(params, arguments):
     endpoint = judges.endpoint_of(settings.annotator)
     store = judgements.Store(params.work / "judgements" / f"{settings.annotator}.jsonl")
     undecided = 0
-    with record.folder(params.artifacts / "judgements") as out:
+    with storage.folder(params.artifacts / "judgements") as out:
         for path in paths:
             name = path.parent.parent.name
             pairs = pairs_of(path, instructions, references)
@@ -27,7 +30,7 @@ def main(params, arguments):
             result = judgements.result(name, settings.annotator, endpoint, settings.reference, settings.seed, found)
             if length_control.applies(settings.annotator, settings.reference):
                 result["length_controlled"] = length_control.length_controlled(pairs, found)
-            record.write_json(out / f"{name}.json", result)
+            storage.write_json(out / f"{name}.json", result)
             undecided += len(result["missing"])
             print(line(result))
     print(f"judged {len(paths)} models; every judgement is kept in {store.path}")
@@ -44,7 +47,7 @@ def texts(params) -> tuple[dict[str, str], dict[str, str]]:
 
 def pairs_of(path: Path, instructions: dict[str, str], references: dict[str, str]) -> list[judgements.Pair]:
     pairs = []
-    for row in record.read_jsonl_gz(path):
+    for row in storage.read_jsonl_gz(path):
         instruction = instructions.get(row["id"])
         if instruction not in references:
             raise MapleError(
@@ -68,4 +71,4 @@ def say(name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

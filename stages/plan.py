@@ -8,8 +8,9 @@ python -m stages.plan --cell experiment
 import dataclasses
 from itertools import groupby
 
-from maple import estimate, evaluation_plan, plan, preflight, stage
-from maple.progress import duration
+from maple.config import command
+from maple.planning import cell_cost, evaluation_cost, plan, preflight
+from maple.core.progress import duration
 
 
 HEAD = """\
@@ -91,7 +92,7 @@ def print_totals(params, todo, device):
 
 def print_scorings(params, scorings, device):
     todo = [scoring for scoring in scorings if not scoring.done]
-    examples, read, written = evaluation_plan.tokens(params.evaluation)
+    examples, read, written = evaluation_cost.tokens(params.evaluation)
     hours = sum(scoring.hours for scoring in todo)
     print(
         f"evaluation: {len(scorings)} models, {len(scorings) - len(todo)} scored already and skipped, "
@@ -105,7 +106,7 @@ def print_scorings(params, scorings, device):
     elif guessed:
         print(
             f"assumed for it: {examples:,} examples a model, {read / 1e6:,.0f} million tokens read, "
-            f"{written / 1e6:,.1f} million written, writing at {evaluation_plan.ASSUMED_WRITING_MFU:.0%} of the peak"
+            f"{written / 1e6:,.1f} million written, writing at {evaluation_cost.ASSUMED_WRITING_MFU:.0%} of the peak"
         )
     print("the judge and preparation come on top")
 
@@ -114,11 +115,11 @@ def print_sources(lines):
     speeds = {line.speed_from for line in lines}
     if any(line.tokens_assumed for line in lines):
         print(
-            f"assumed: rows fill {estimate.ASSUMED_FILL:.0%} of prepare.max_length, "
-            f"{estimate.ASSUMED_ANSWER_SHARE:.0%} of that answer; known once the training sets are prepared"
+            f"assumed: rows fill {cell_cost.ASSUMED_FILL:.0%} of prepare.max_length, "
+            f"{cell_cost.ASSUMED_ANSWER_SHARE:.0%} of that answer; known once the training sets are prepared"
         )
     if "assumed" in speeds:
-        shares = ", ".join(f"{share:.0%} at {bits} bits" for bits, share in sorted(estimate.ASSUMED_MFU.items()))
+        shares = ", ".join(f"{share:.0%} at {bits} bits" for bits, share in sorted(cell_cost.ASSUMED_MFU.items()))
         print(
             f"assumed: useful work at a share of the data sheet's peak: {shares}; "
             "benchmarks/throughput.csv has no such row"
@@ -131,4 +132,4 @@ def print_sources(lines):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main, cell={"help": "one cell, or experiment (default: the whole grid)"})
+    command.run(__doc__, main, cell={"help": "one cell, or experiment (default: the whole grid)"})

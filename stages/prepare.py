@@ -5,8 +5,10 @@
 
 import time
 
-from maple import preparation, record, stage
-from maple.errors import MapleError, nearest
+from maple.config import command
+from maple.core import storage
+from maple.preparation import build
+from maple.core.errors import MapleError, nearest
 
 
 def main(params, arguments):
@@ -14,9 +16,9 @@ def main(params, arguments):
     if name not in params.datasets:
         raise MapleError(f"no training set '{name}'", why=f"{params.params_file} describes none of that name", do=nearest(name, params.datasets))
     started = time.monotonic()
-    found = preparation.prepare(params, name)
+    found = build.prepare(params, name)
     page = (params.artifacts / "prepared" / name / "examples.md").read_text(encoding="utf-8")
-    record.write_text(params.regenerated / "training_sets" / f"{name}.md", page)
+    storage.write_text(params.regenerated / "training_sets" / f"{name}.md", page)
     tokens = {model: one["tokens"] for model, one in found["models"].items()}
     seconds = time.monotonic() - started
     print(
@@ -27,4 +29,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main, dataset="name of a training set in params.yaml")
+    command.run(__doc__, main, dataset="name of a training set in params.yaml")

@@ -3,16 +3,18 @@
 python -m stages.report --profile smoke
 """
 
-from maple import record, report, stage
+from maple import report
+from maple.config import command
+from maple.core import storage
 from maple.report import terminal
 
 
 def main(params, arguments):
     folder = params.artifacts / "report"
-    with record.folder(folder) as part:
-        record.write_text(part / "report.html", report.page(params))
+    with storage.folder(folder) as part:
+        storage.write_text(part / "report.html", report.page(params))
     print(terminal.text(params, folder / "report.html"))
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

@@ -12,8 +12,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from maple import evaluation, languages, record, stage
-from maple.errors import MapleError, nearest
+from maple.answering import run
+from maple.config import command
+from maple.core import storage
+from maple.upstream import languages
+from maple.core.errors import MapleError, nearest
 
 
 def main(params, arguments):
@@ -24,15 +27,16 @@ def main(params, arguments):
     subject = subject_of(weights, adapter, arguments.bits)
 
     def load():
-        from maple import environment, model
+        from maple.config import environment
+        from maple.models import loading
 
         environment.settle(params)
-        base = model.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, model.device())
-        return model.attach_adapter(base, adapter) if adapter else base.eval(), model.load_tokeniser(weights)
+        base = loading.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, loading.device())
+        return loading.attach_adapter(base, adapter) if adapter else base.eval(), loading.load_tokeniser(weights)
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
     asked = chosen(params.evaluation, arguments)
-    found = evaluation.evaluate(subject, load, asked, sources, out.with_name(out.name + ".predictions"), out, params.profile)
+    found = run.evaluate(subject, load, asked, sources, out.with_name(out.name + ".predictions"), out, params.profile)
     print("task      lang metric     value  95 % interval    n    chance")
     for row in found["scores"]:
         chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
@@ -44,11 +48,11 @@ def main(params, arguments):
 def subject_of(weights, adapter, bits):
     """What is scored; an adapter's own record says on how many bits it was trained."""
     trained = adapter / "record.json" if adapter else None
-    known = record.read_json(trained) if trained and trained.exists() else {}
+    known = storage.read_json(trained) if trained and trained.exists() else {}
     base_bits = known.get("bits") or bits or 16
     if adapter and "bits" not in known:
         print(f"{adapter} has no record.json that says its bits: taken as trained on {base_bits} bits", file=sys.stderr)
-    return evaluation.Subject(
+    return run.Subject(
         name=(adapter or weights).name,
         kind="cell" if adapter else "base",
         model=known.get("model", weights.name),
@@ -94,7 +98,7 @@ def rows(text):
 
 
 if __name__ == "__main__":
-    stage.run(
+    command.run(
         __doc__,
         main,
         model={"required": True, "help": "folder of a base model in Hugging Face layout"},

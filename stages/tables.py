@@ -7,26 +7,28 @@ paper_tables/regenerated/<profile>/tables/ gets table1 and table2 as CSV, Markdo
 and the whole grid, languages/ one table per task, analyses/ what the paper asks but prints no numbers for.
 """
 
-from maple import analyses, collected, published, record, render, stage, tables
+from maple.config import command
+from maple.core import storage
+from maple.results import analyses, collect, published, render, tables
 
 
 def main(params, arguments):
-    results = tables.Results(collected.load(params.artifacts / "collected"), params)
+    results = tables.Results(collect.load(params.artifacts / "collected"), params)
     destination = params.regenerated / "tables"
-    with record.folder(destination) as part:
+    with storage.folder(destination) as part:
         for name in published.TABLES:
             table = tables.regenerated(results, name)
             for suffix, text_of in render.FORMATS.items():
-                record.write_text(part / f"{name}.{suffix}", text_of(table))
-            record.write_text(part / "details" / f"{name}_cells.csv", render.to_csv(tables.cells_csv(results, name)))
-        record.write_text(part / "details" / "grid.csv", render.to_csv(tables.grid_csv(results)))
+                storage.write_text(part / f"{name}.{suffix}", text_of(table))
+            storage.write_text(part / "details" / f"{name}_cells.csv", render.to_csv(tables.cells_csv(results, name)))
+        storage.write_text(part / "details" / "grid.csv", render.to_csv(tables.grid_csv(results)))
         for task in params.evaluation.tasks:
             long, wide = tables.language_tables(results, task)
-            record.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
-            record.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
+            storage.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
+            storage.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
         for name, (long, summary) in analyses.all_of(results, _statistics(params)).items():
-            record.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
-            record.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
+            storage.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
+            storage.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
     print(render.to_markdown(tables.regenerated(results, "table1")))
     print(f"written: {destination}")
 
@@ -34,8 +36,8 @@ def main(params, arguments):
 def _statistics(params):
     """Training set -> what prepare measured of it; a clone that has only the scores goes without."""
     paths = {name: params.artifacts / "prepared" / name / "statistics.json" for name in params.datasets}
-    return {name: record.read_json(path) for name, path in paths.items() if path.is_file()}
+    return {name: storage.read_json(path) for name, path in paths.items() if path.is_file()}
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

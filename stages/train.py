@@ -9,16 +9,19 @@ import logging
 import sys
 import time
 
-from maple import adapter, batches, environment, model, progress, record, shapes, sources, stage, training
+from maple.config import catalogue, command, environment
+from maple.core import progress, storage
+from maple.models import loading, shapes
+from maple.training import adapter_folder, batches, loop
 
 
 def main(params, arguments):
     cell, recipe = params.cell_of(arguments.name)
-    source = sources.models()[cell.base.model]
+    source = catalogue.models()[cell.base.model]
     weights = source.folder(params.artifacts / "sources")
     prepared = params.artifacts / "prepared" / cell.dataset / "tokens" / cell.base.model
     rows, validation = (batches.Rows(prepared / f"{part}.arrow") for part in ("train", "validation"))
-    shape = shapes.Shape.of_config(record.read_json(weights / "config.json"))
+    shape = shapes.Shape.of_config(storage.read_json(weights / "config.json"))
     settings = {
         "profile": params.profile,
         "name": arguments.name,
@@ -27,9 +30,9 @@ def main(params, arguments):
         "dataset": cell.dataset,
         "rank": cell.rank,
         "seed": cell.seed,
-        "alpha": model.lora_alpha(recipe, cell.rank),
+        "alpha": loading.lora_alpha(recipe, cell.rank),
         "recipe": dataclasses.asdict(recipe),
-        "rows": {"train": record.sha256(prepared / "train.arrow"), "validation": record.sha256(prepared / "validation.arrow")},
+        "rows": {"train": storage.sha256(prepared / "train.arrow"), "validation": storage.sha256(prepared / "validation.arrow")},
         "base": source.card(),
     }
 
@@ -38,11 +41,11 @@ def main(params, arguments):
     import torch
 
     torch.manual_seed(cell.seed)
-    base = model.load_base(weights, cell.base.bits, recipe.quantisation, model.device())
-    tuned = model.add_lora(base, recipe, cell.rank)
-    processes = training.Processes()
+    base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
+    tuned = loading.add_lora(base, recipe, cell.rank)
+    processes = loop.Processes()
     checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
-    before = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+    before = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed)
     names = [cell.name for cell in params.cells]
     place = progress.place_in_grid(params.artifacts / "adapters", names, arguments.name, settings["recipe"])
@@ -59,14 +62,14 @@ def main(params, arguments):
             left = place.left(stamps[-1] - stamps[0]) if place else ""
             bar.advance(1, ", ".join(filter(None, [f"loss {row['loss']:.3f}", f"{speed:,.0f} tokens/s", left])))
 
-        outcome = training.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes, bar.start_at)
-    after = training.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+        outcome = loop.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes, bar.start_at)
+    after = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
     if processes.rank:
         return
 
     tokens = sum(row["tokens"] for row in outcome.curve)
     result = settings | {
-        "schema": adapter.SCHEMA,
+        "schema": adapter_folder.SCHEMA,
         "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
         "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
         "steps": len(outcome.curve),
@@ -75,11 +78,11 @@ def main(params, arguments):
         "loss": [row["loss"] for row in outcome.curve],
         "versions": environment.versions(),
     }
-    with record.folder(params.artifacts / "adapters" / arguments.name) as folder:
-        adapter.save(tuned, folder, source)
-        record.write_csv(folder / "curve.csv", outcome.curve, list(outcome.curve[0]))
-        record.write_text(folder / "README.md", adapter.card(result, source.card()))
-        record.write_json(
+    with storage.folder(params.artifacts / "adapters" / arguments.name) as folder:
+        adapter_folder.save(tuned, folder, source)
+        storage.write_csv(folder / "curve.csv", outcome.curve, list(outcome.curve[0]))
+        storage.write_text(folder / "README.md", adapter_folder.card(result, source.card()))
+        storage.write_json(
             folder / "bill.json",
             bill.total(
                 training_seconds=round(outcome.seconds, 3),
@@ -89,10 +92,10 @@ def main(params, arguments):
                 processes=processes.count,
             ),
         )
-        record.write_json(folder / "record.json", result)
-    training.forget(checkpoint)
+        storage.write_json(folder / "record.json", result)
+    loop.forget(checkpoint)
     print(f"{arguments.name}: held-out loss {before:.3f} -> {after:.3f}, {len(outcome.curve)} steps, {outcome.seconds:.0f} s")
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main, name="name of a cell, or experiment")
+    command.run(__doc__, main, name="name of a cell, or experiment")

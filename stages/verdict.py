@@ -11,8 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from maple import compare, params, record
-from maple.errors import MapleError
+from maple.config import params
+from maple.core import storage
+from maple.results import compare
+from maple.core.errors import MapleError
 
 
 def main() -> int:
@@ -27,7 +29,7 @@ def main() -> int:
             verdicts = compare.folders(*map(Path, arguments.folders))
         else:
             path = params.load(arguments.profile).regenerated / "compare" / "compare.json"
-            verdicts = compare.from_json(record.read_json(path))
+            verdicts = compare.from_json(storage.read_json(path))
     except MapleError as error:
         print(error, file=sys.stderr)
         return compare.COULD_NOT_RUN

@@ -11,7 +11,9 @@ import collections
 import dataclasses
 import sys
 
-from maple import download, origins, sources, stage, tasks
+from maple import tasks
+from maple.config import catalogue, command
+from maple.download import fetch, hub
 
 # Rows whose `question` is not that of the languages which agree with one another: (validation, test).
 XCOPA_WRONG = {"th": (52, 250), "tr": (52, 51), "sw": (6, 37), "id": (5, 4), "it": (5, 4)}
@@ -21,12 +23,12 @@ def main(params, arguments):
     from tabulate import tabulate
 
     task = tasks.get(arguments.task)
-    source = sources.datasets()[task.source]
+    source = catalogue.datasets()[task.source]
     codes = list(source.codes) if arguments.languages == "all" else arguments.languages.split(",")
     elsewhere = dataclasses.replace(params, profile="verify")
     fetched = [*codes, *task.more_for_repair(codes)]
-    need = download.Need(source, tuple(source.parts(fetched, [split for split in task.splits if split in source.patterns])))
-    found = download.download(elsewhere, origins.Hub(), [need], keep=True)
+    need = fetch.Need(source, tuple(source.parts(fetched, [split for split in task.splits if split in source.patterns])))
+    found = fetch.download(elsewhere, hub.Hub(), [need], keep=True)
     folder, table, wrong = source.folder(elsewhere.artifacts / "sources"), [], []
     entry = found["datasets"][source.key]
     print(f"{source.hub_id} at {entry['commit']}: {len(entry['files'])} files in {folder}")
@@ -52,4 +54,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main, task="a task of maple/tasks", languages="codes with commas between, or all")
+    command.run(__doc__, main, task="a task of maple/tasks", languages="codes with commas between, or all")

@@ -5,20 +5,21 @@
 
 import sys
 
-from maple import download, origins, sources, stage
-from maple.errors import MapleError
-from maple.progress import size
+from maple.config import catalogue, command
+from maple.download import fetch, hub
+from maple.core.errors import MapleError
+from maple.core.progress import size
 
 
 def main(params, arguments):
     from tabulate import tabulate
 
-    hub, table, failures = origins.Hub(), [], []
-    for source in [*sources.models().values(), *sources.datasets().values()]:
-        need = download.Need(source, tuple(source.parts(source.codes, source.patterns)))
+    client, table, failures = hub.Hub(), [], []
+    for source in [*catalogue.models().values(), *catalogue.datasets().values()]:
+        need = fetch.Need(source, tuple(source.parts(source.codes, source.patterns)))
         commit = found = "-"
         try:
-            ((_, listing, wanted),) = download.resolve([need], hub)
+            ((_, listing, wanted),) = fetch.resolve([need], client)
             commit = listing.commit[:12] + " (another)" * (listing.commit != source.revision)
             found = f"{len(wanted)} files, {size(sum(w.bytes or 0 for w in wanted))}"
         except MapleError as error:
@@ -32,4 +33,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    stage.run(__doc__, main)
+    command.run(__doc__, main)

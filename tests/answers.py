@@ -4,7 +4,7 @@ from pathlib import Path
 
 import synthetic
 
-from maple import record
+from maple.core import storage
 
 # What a hostile or merely odd model may answer.
 HOSTILE = "</script><script>document.title='broken'</script> & <b>x</b> \u2028 end"
@@ -41,4 +41,4 @@ def write(folder: Path, names: list[str], per_group: int = 2) -> None:
                     else:
                         row |= {"output": f"{said} {HOSTILE}", "prediction": said}
                     rows.append(row)
-                record.write_jsonl_gz(folder / name / "examples" / f"{task}-{code}.jsonl.gz", rows)
+                storage.write_jsonl_gz(folder / name / "examples" / f"{task}-{code}.jsonl.gz", rows)

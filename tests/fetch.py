@@ -7,18 +7,19 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from maple import download, origins, params, sources
-from maple.errors import MapleError
+from maple.config import catalogue, params
+from maple.download import fetch, hub
+from maple.core.errors import MapleError
 
 if __name__ == "__main__":
     settings = dataclasses.replace(params.load(), profile="tiny")
-    sources.PATH = Path(sys.argv[1])
+    catalogue.PATH = Path(sys.argv[1])
     codes, splits = sys.argv[2].split(","), sys.argv[3].split(",")
     needs = [
-        download.Need(source, tuple(source.parts(codes, splits)))
-        for source in [*sources.models().values(), *sources.datasets().values()]
+        fetch.Need(source, tuple(source.parts(codes, splits)))
+        for source in [*catalogue.models().values(), *catalogue.datasets().values()]
     ]
     try:
-        download.download(settings, origins.Hub(), needs)
+        fetch.download(settings, hub.Hub(), needs)
     except MapleError as error:
         sys.exit(str(error))

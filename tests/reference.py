@@ -2,14 +2,14 @@
 
 import torch
 
-from maple import encoding, generation, scoring
+from maple.answering import encoding, generate, loglikelihood
 
 
 @torch.inference_mode()
 def score(model, tokeniser, requests) -> list[list[tuple[float, bool]]]:
     """(log-likelihood, whether each token was the likeliest) per option."""
     found = []
-    for options in scoring.sequences(tokeniser, requests, scoring.context_length(model)):
+    for options in loglikelihood.sequences(tokeniser, requests, loglikelihood.context_length(model)):
         found.append([])
         for option in options:
             tokens = torch.tensor([option.tokens])
@@ -21,11 +21,11 @@ def score(model, tokeniser, requests) -> list[list[tuple[float, bool]]]:
 
 
 @torch.inference_mode()
-def generate(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
-    ends = sorted(generation.end_tokens(model, tokeniser))
+def written(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
+    ends = sorted(generate.end_tokens(model, tokeniser))
     texts = []
     for prompt in prompts:
-        tokens = torch.tensor([encoding.encode(tokeniser, prompt)[-(scoring.context_length(model) - max_new_tokens) :]])
+        tokens = torch.tensor([encoding.encode(tokeniser, prompt)[-(loglikelihood.context_length(model) - max_new_tokens) :]])
         found = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
@@ -34,5 +34,5 @@ def generate(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
             eos_token_id=ends,
             pad_token_id=ends[0],
         )
-        texts.append(generation.cut(tokeniser.decode(found[0, tokens.shape[1] :], skip_special_tokens=True), stop))
+        texts.append(generate.cut(tokeniser.decode(found[0, tokens.shape[1] :], skip_special_tokens=True), stop))
     return texts

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maple import collected, languages
-from maple.cell import Base, Cell, grid
-from maple.params import Params, parse
+from maple.results import collect
+from maple.upstream import languages
+from maple.config.cell import Base, Cell, grid
+from maple.config.params import Params, parse
 
 MODELS = ("llama-2-7b", "mistral-7b")
 DATASETS = ("multialpaca", "bactrian-x-22", "bactrian-x-11", "alpaca")
@@ -83,11 +84,11 @@ def params(**tables_options) -> Params:
 
 
 def names() -> list[str]:
-    return [cell.name for cell in grid(BASES, DATASETS, RANKS, [42])] + sorted(BASES) + [collected.EXPERIMENT]
+    return [cell.name for cell in grid(BASES, DATASETS, RANKS, [42])] + sorted(BASES) + [collect.EXPERIMENT]
 
 
 @cache
-def shared() -> collected.Collected:
+def shared() -> collect.Collected:
     """A grid of 30 examples per language for tests that only read it; made once per process."""
     folder = tempfile.TemporaryDirectory()
     _kept.append(folder)
@@ -97,7 +98,7 @@ def shared() -> collected.Collected:
 _kept: list[tempfile.TemporaryDirectory] = []
 
 
-def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str, ...] = ()) -> collected.Collected:
+def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str, ...] = ()) -> collect.Collected:
     """Write the three files; `examples` per language (of each task), `without` names left out as missing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,10 +120,10 @@ def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str,
                     {name: dict(zip(ids, values.tolist(), strict=True)) for name, values in found.items()},
                 )
 
-    collected.write_examples(folder / "examples.parquet", groups())
+    collect.write_examples(folder / "examples.parquet", groups())
     records = {name: _record(name) for name in present}
-    collected.write(folder, "paper", everything, list(without), records, collected._ordered(scores, everything))
-    return collected.load(folder)
+    collect.write(folder, "paper", everything, list(without), records, collect._ordered(scores, everything))
+    return collect.load(folder)
 
 
 def _example_scores(task: str, language: str, present: list[str], examples: int) -> dict[str, np.ndarray]:
@@ -149,7 +150,7 @@ def _example_scores(task: str, language: str, present: list[str], examples: int)
     return found
 
 
-def _rows(name: str, task: str, language: str, values: np.ndarray) -> list[collected.Score]:
+def _rows(name: str, task: str, language: str, values: np.ndarray) -> list[collect.Score]:
     metrics, chance, _ = TASKS[task]
     kind, base, dataset, rank = _coordinates(name)
     rows = []
@@ -158,7 +159,7 @@ def _rows(name: str, task: str, language: str, values: np.ndarray) -> list[colle
         # The normal interval: 20,000 bootstraps would take longer than what they are made to test.
         half = 1.96 * float(values.std(dtype=np.float64)) * 0.8**place / len(values) ** 0.5
         rows.append(
-            collected.Score(
+            collect.Score(
                 name=name,
                 kind=kind,
                 model=base.model,
@@ -225,7 +226,7 @@ def _adapter(name: str, base: Base, dataset: str, rank: int, share: float) -> di
 
 
 def _coordinates(name: str) -> tuple[str, Base, str | None, int | None]:
-    if name == collected.EXPERIMENT:
+    if name == collect.EXPERIMENT:
         return "experiment", EXPERIMENT.base, EXPERIMENT.dataset, EXPERIMENT.rank
     if "." in name:
         cell = Cell.parse(name)

@@ -6,10 +6,10 @@ A figure is drawn from its rows alone, so the CSV beside it holds everything tha
 
 from pathlib import Path
 
-from maple import record
+from maple.core import storage
 from maple.figures import figure1, figure2, figure3, figure4, style
 from maple.figures.picture import Picture
-from maple.tables import Results
+from maple.results.tables import Results
 
 
 def pictures(results: Results, published: figure2.Published) -> list[Picture]:
@@ -25,10 +25,10 @@ def pictures(results: Results, published: figure2.Published) -> list[Picture]:
 
 def write_all(pictures: list[Picture], folder: Path, label: str | None) -> list[str]:
     """Write every picture into `folder`, whole or not at all, with the label on each; returns their names."""
-    with record.folder(folder) as part:
+    with storage.folder(folder) as part:
         for picture in pictures:
             text = f"{label}. {picture.text}" if label else picture.text
-            record.write_text(part / f"{picture.name}.csv", picture.csv(label.split(":")[0] if label else None))
-            record.write_text(part / f"{picture.name}.txt", f"{picture.title}\n\n{text}\n")
+            storage.write_text(part / f"{picture.name}.csv", picture.csv(label.split(":")[0] if label else None))
+            storage.write_text(part / f"{picture.name}.txt", f"{picture.title}\n\n{text}\n")
             style.save(picture.draw, part / picture.name, picture.title, text, label)
     return [picture.name for picture in pictures]

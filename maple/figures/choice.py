@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from maple.figures import style
-from maple.resampled import Quantity
-from maple.tables import AVERAGE, Configuration, Results
+from maple.results.quantities import Quantity
+from maple.results.tables import AVERAGE, Configuration, Results
 
 
 @dataclass(frozen=True)

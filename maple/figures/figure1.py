@@ -6,8 +6,8 @@ its heading says Belebele, its numbers are not printed. Alpaca, which the captio
 
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.resampled import Quantity, mean
-from maple.tables import AVERAGE, TASKS, Results
+from maple.results.quantities import Quantity, mean
+from maple.results.tables import AVERAGE, TASKS, Results
 
 ALL = "all"
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.published import number as printed_number
-from maple.tables import TASKS, Results
+from maple.results.published import number as printed_number
+from maple.results.tables import TASKS, Results
 
 # Keys of the published rows -> label; the order of the paper's caption, best first.
 BASELINES = {

@@ -1,13 +1,13 @@
 """Figure 3: Belebele accuracy by group of languages, for each model and training set.
 
 Group 1 is the languages of MultiAlpaca, group 2 those of Bactrian-X-22 outside it, group 3 languages in neither
-(`proposed_group` of maple/languages.csv). Each bar is the cell that stands for its row in Table 1.
+(`proposed_group` of maple/upstream/languages.csv). Each bar is the cell that stands for its row in Table 1.
 """
 
-from maple import languages
+from maple.upstream import languages
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
-from maple.tables import Results
+from maple.results.tables import Results
 
 GROUPS = {1: "in MultiAlpaca", 2: "only in Bactrian-X-22", 3: "in neither"}
 CHANCE = 1 / 4

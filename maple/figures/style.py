@@ -17,7 +17,7 @@ from matplotlib.figure import Figure  # noqa: E402  (the backend is chosen first
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 
-from maple import record  # noqa: E402
+from maple.core import storage
 
 RESOLUTION = 150
 SETTINGS = {
@@ -149,8 +149,8 @@ def save(draw: Callable[[], Figure], path: Path, title: str, text: str, label: s
         figure.savefig(
             png, format="png", dpi=RESOLUTION, metadata={"Software": None, "Title": title, "Description": text}
         )
-    record.write_text(path.with_suffix(".svg"), described(svg.getvalue(), path.name, title, text))
-    record.write_bytes(path.with_suffix(".png"), png.getvalue())
+    storage.write_text(path.with_suffix(".svg"), described(svg.getvalue(), path.name, title, text))
+    storage.write_bytes(path.with_suffix(".png"), png.getvalue())
 
 
 def _mark(figure: Figure, label: str) -> None:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from maple.errors import MapleError, nearest
+from maple.core.errors import MapleError, nearest
 
 _ASCII_PUNCTUATION = frozenset(string.punctuation)
 _ENGLISH_ARTICLES = r"\b(a|an|the)\b"

@@ -13,10 +13,10 @@ import jinja2
 import markupsafe
 from markdown_it import MarkdownIt
 
-from maple import collected
-from maple.params import Params
+from maple.results import collect
+from maple.config.params import Params
 from maple.report import data, records, results, runs
-from maple.tables import SMOKE
+from maple.results.tables import SMOKE
 
 HERE = Path(__file__).parent
 DEVIATIONS = Path("docs", "DEVIATIONS.md")
@@ -24,7 +24,7 @@ DEVIATIONS = Path("docs", "DEVIATIONS.md")
 
 def page(params: Params) -> str:
     """The page of one profile, from artifacts/<profile> and paper_tables/regenerated/<profile>."""
-    found = collected.load(params.artifacts / "collected")
+    found = collect.load(params.artifacts / "collected")
     verdicts, claims = results.verdicts(params.regenerated / "compare"), results.claims(params.regenerated / "compare")
     tables = results.paper_tables(params.regenerated / "tables", verdicts)
     environment = jinja2.Environment(

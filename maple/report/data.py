@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from maple import record
-from maple import sources as pinned
-from maple.params import Params
+from maple.core import storage
+from maple.config import catalogue as pinned
+from maple.config.params import Params
 
 
 def training_sets(params: Params) -> list[dict[str, str]]:
@@ -16,7 +16,7 @@ def training_sets(params: Params) -> list[dict[str, str]]:
 def sources(params: Params) -> list[dict[str, Any]]:
     """The models and data sets that were fetched, with the commit that was read; all pinned ones where none was."""
     path = params.artifacts / "sources" / "record.json"
-    fetched = record.read_json(path) if path.is_file() else None
+    fetched = storage.read_json(path) if path.is_file() else None
     rows = []
     for kind, entries in (("models", pinned.models()), ("datasets", pinned.datasets())):
         for key, source in entries.items():

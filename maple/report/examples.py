@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maple import record
+from maple.core import storage
 
 # Answers in the whole page; what is left over after one per cell, task and language goes to further ones.
 BUDGET, MOST = 16000, 4
@@ -31,7 +31,7 @@ def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> di
             path = folder / name / "examples" / f"{task}-{language}.jsonl.gz"
             if not path.is_file():
                 continue
-            for row in itertools.islice(record.read_jsonl_gz(path), count):
+            for row in itertools.islice(storage.read_jsonl_gz(path), count):
                 key = (task, language, str(row["id"]))
                 if key not in places:
                     places[key] = len(items)

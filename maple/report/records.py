@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from maple.collected import Collected
-from maple.params import Params
+from maple.results.collect import Collected
+from maple.config.params import Params
 from maple.report import examples, runs
 
 CURVE_POINTS = 120

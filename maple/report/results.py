@@ -8,9 +8,11 @@ from typing import Any
 
 import markupsafe
 
-from maple import compare, languages, published, record
-from maple.collected import Collected
-from maple.tables import MISSING, TASKS
+from maple.core import storage
+from maple.results import compare, published
+from maple.upstream import languages
+from maple.results.collect import Collected
+from maple.results.tables import MISSING, TASKS
 
 # Verdict -> sign beside the number; the colour says the same again.
 SIGNS = {
@@ -24,11 +26,11 @@ SIGNS = {
 
 
 def verdicts(folder: Path) -> dict[str, Any]:
-    return record.read_json(folder / "compare.json")
+    return storage.read_json(folder / "compare.json")
 
 
 def claims(folder: Path) -> list[dict]:
-    return record.read_json(folder / "claims.json")["claims"]
+    return storage.read_json(folder / "claims.json")["claims"]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

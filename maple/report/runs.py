@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from maple import progress
-from maple.collected import Collected
+from maple.core import progress
+from maple.results.collect import Collected
 
 VERBS = ("train", "evaluate")
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from maple import compare, published
-from maple.params import Params
+from maple.results import compare, published
+from maple.config.params import Params
 from maple.report import results
-from maple.tables import SMOKE
+from maple.results.tables import SMOKE
 
 
 def text(params: Params, page: Path) -> str:

@@ -5,8 +5,8 @@ They go through the same download, readers and training as the real files; their
 
 from pathlib import Path
 
-from maple.errors import MapleError
-from maple.params import Params
+from maple.core.errors import MapleError
+from maple.config.params import Params
 from maple.smoke import evaluation, instructions, texts
 
 

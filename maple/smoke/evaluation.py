@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maple import languages
+from maple.upstream import languages
 from maple.smoke import files, texts
 
 SPLITS = {

@@ -8,22 +8,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from maple import record
+from maple.core import storage
 
 
 def parquet(path: Path, rows: list[dict], schema: pa.Schema) -> None:
     buffer = io.BytesIO()
     pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
-    record.write_bytes(path, buffer.getvalue())
+    storage.write_bytes(path, buffer.getvalue())
 
 
 def jsonl(path: Path, rows: list[dict]) -> None:
-    record.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    storage.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def json_array(path: Path, rows: list[dict]) -> None:
-    record.write_text(path, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    storage.write_text(path, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
 
 
 def json_array_gz(path: Path, rows: list[dict]) -> None:
-    record.write_bytes(path, gzip.compress(json.dumps(rows, ensure_ascii=False).encode(), mtime=0))
+    storage.write_bytes(path, gzip.compress(json.dumps(rows, ensure_ascii=False).encode(), mtime=0))

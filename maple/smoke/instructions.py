@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maple import languages
+from maple.upstream import languages
 from maple.smoke import files, texts
 
 EXERCISES = ("reverse", "first", "last", "count", "animal", "add", "spell", "opposite", "capital")

@@ -1,6 +1,6 @@
 """The tasks by name. A new one is a file beside these, a line here and its prompts; docs/EXTENDING.md shows it."""
 
-from maple.errors import MapleError, nearest
+from maple.core.errors import MapleError, nearest
 from maple.tasks.alpaca_eval import AlpacaEval
 from maple.tasks.base import Task
 from maple.tasks.belebele import Belebele

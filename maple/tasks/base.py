@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from maple import languages, prompts, record
-from maple.errors import MapleError, nearest
+from maple.core import storage
+from maple.tasks import prompts
+from maple.upstream import languages
+from maple.core.errors import MapleError, nearest
 
 Scoring = Literal["loglikelihood", "generation"]
 
@@ -42,7 +44,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Form:
-    """How a task is put to a model: one prompt file of maple/prompts, for one language and way of scoring."""
+    """How a task is put to a model: one prompt file of maple/tasks/prompts, for one language and way of scoring."""
 
     name: str
     text: str
@@ -78,7 +80,7 @@ class Form:
     @property
     def fingerprint(self) -> str:
         """Changes whenever a character that the model sees through this form changes; part of a score's signature."""
-        return record.fingerprint([self.text, self.option_texts, self.answer_text, self.words, self.join, self.stop])
+        return storage.fingerprint([self.text, self.option_texts, self.answer_text, self.words, self.join, self.stop])
 
 
 class Task:
@@ -241,7 +243,7 @@ def sample(examples: list[Example], limit: int | None, seed: int) -> list[Exampl
     """
     if limit is None:
         return examples
-    drawn = {example.id for example in sorted(examples, key=lambda example: record.fingerprint([seed, example.id]))[:limit]}
+    drawn = {example.id for example in sorted(examples, key=lambda example: storage.fingerprint([seed, example.id]))[:limit]}
     return [example for example in examples if example.id in drawn]
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maple import files
-from maple.errors import MapleError
-from maple.files import AGAIN
+from maple.upstream import readers
+from maple.core.errors import MapleError
+from maple.upstream.readers import AGAIN
 
 Schema = dict[str, type | Callable[[Any], str | None]]
 
@@ -19,7 +19,7 @@ Schema = dict[str, type | Callable[[Any], str | None]]
 def read(paths: list[Path], schema: Schema) -> Iterator[tuple[Path, int, dict]]:
     """(file, row number from 0, row) over the files of a split."""
     for path in paths:
-        for number, row in enumerate(files.rows(path)):
+        for number, row in enumerate(readers.rows(path)):
             for field, kind in schema.items():
                 if field not in row:
                     why = f"the row has {', '.join(row)}"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from maple.errors import MapleError
+from maple.core.errors import MapleError
 from maple.tasks import rows
 from maple.tasks.base import ChoiceTask, Example
 

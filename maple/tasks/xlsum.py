@@ -6,7 +6,7 @@ read, and the language's score is over both. metrics/rouge.py states the segment
 
 from pathlib import Path
 
-from maple.errors import MapleError
+from maple.core.errors import MapleError
 from maple.metrics.rouge import rouge
 from maple.tasks import rows
 from maple.tasks.base import Example, Task

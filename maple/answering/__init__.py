@@ -1,0 +1,1 @@
+"""From a model to its stored answers: prompts, log-likelihoods, generated texts."""

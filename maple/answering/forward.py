@@ -1,0 +1,168 @@
+"""A forward pass over rows of maple/answering/prefix_tree.py: no padding in the layers, shared prefixes once, logits where they are read.
+
+All rows of a batch stand end to end in one sequence for every layer but attention (maple/answering/tree_attention.py). This
+works through transformers' own interface for attention functions, so the layers, an adapter in them and quantised
+weights are what they always are; a model's sliding window is respected because the window arrives with each call.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import rotate_half
+
+from maple.core.errors import MapleError
+from maple.answering.tree_attention import Layout, Prefix
+from maple.answering.prefix_tree import Group, Row
+
+NAME = "maple_packed"
+# `model_type` of those that give what transformers' own forward pass gives (tests/answering/test_architectures.py). Others may
+# do more than these: cap their logits, scale them, or have their layers elsewhere.
+COMPARED = ("gemma", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3")
+# Logits at once, in numbers: 64 MB in fp32, or on a CPU what stays in its cache; with a large vocabulary those of this
+# many positions, since a product with the head is slow for fewer.
+LOGITS, LOGITS_ON_CPU = 1 << 24, 1 << 20
+POSITIONS = 256
+
+
+def causal(model: Any) -> Any:
+    """The transformers model inside a PEFT model (its adapter's layers included), or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def check(model: Any) -> None:
+    """Raises MapleError for a model whose log-likelihoods might come out wrong here without a sign of it."""
+    config = causal(model).config
+    if config.model_type not in COMPARED:
+        raise MapleError(
+            f"a model of type {config.model_type} cannot be evaluated",
+            why=f"attention is replaced, and only {', '.join(COMPARED)} are known to give then what transformers gives",
+            do="add the type to COMPARED in maple/answering/forward.py and to tests/answering/test_architectures.py; docs/EXTENDING.md says more",
+        )
+    rotary = causal(model).model.rotary_emb.rope_type
+    for kind in rotary.values() if isinstance(rotary, dict) else [rotary]:
+        if "dynamic" in kind or kind == "longrope":
+            raise MapleError(
+                f"a model with {kind} positions cannot be evaluated",
+                why="they depend on the longest text of a forward pass, so a score would depend on its neighbours",
+                do="use a model whose config.json names another rope_type",
+            )
+    if getattr(config, "final_logit_softcapping", None) is not None:
+        raise MapleError(
+            f"a {config.model_type} model that caps its logits cannot be evaluated",
+            why="logits are computed from the output head alone",
+            do="use a model whose config.json has no final_logit_softcapping",
+        )
+
+
+def balance(model: Any) -> float:
+    """How many keys a token attends to when its attention costs as much as its matrix products (for trie.plan)."""
+    return 6.0 * model.config.hidden_size
+
+
+@contextlib.contextmanager
+def attention(model: Any) -> Iterator[None]:
+    """Inside, the model's layers call the `layout` that is passed to its forward pass for attention."""
+    config = causal(model).config
+    usual = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual
+
+
+def _attend(module, query, key, value, attention_mask, scaling=None, sliding_window=None, layout=None, **_):
+    return layout.attend(module.layer_idx, query, key, value, scaling, sliding_window).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, _attend)
+
+
+def hidden(model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True) -> tuple[torch.Tensor, Layout]:
+    """Last hidden states at the rows' marks, in their order: (marks, width), none unless `read`; and the layout with
+    what it kept."""
+    device = causal(model).device
+    layout = Layout(rows, prefix, device, keep)
+    starts = np.cumsum([0] + [len(row) for row in rows])
+    places = [int(start) + place for start, row in zip(starts, rows) for place, _ in row.marks if read]
+    tokens = np.concatenate([row.tokens for row in rows])
+    return states(model, tokens, layout.depths, layout, torch.tensor(places, dtype=torch.long, device=device)), layout
+
+
+def states(model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, places: torch.Tensor | None = None) -> torch.Tensor:
+    """Last hidden states (width) of tokens at depths, which see what `layout.attend` lets them see; of all tokens, or
+    at some places only."""
+    inner, found = causal(model).model, torch.from_numpy(tokens).to(depths.device)
+    with attention(model):
+        if places is None or type(inner.layers[-1]).__name__ not in _KNOWN_LAYERS:
+            out = inner(input_ids=found[None], position_ids=depths[None], use_cache=False, layout=layout).last_hidden_state[0]
+            return out if places is None else out[places]
+        out = inner.embed_tokens(found[None])
+        rotary = inner.rotary_emb(out, position_ids=depths[None])
+        for layer in inner.layers[:-1]:
+            out = layer(out, attention_mask=None, position_ids=depths[None], position_embeddings=rotary, use_cache=False, layout=layout)
+        return inner.norm(_at(inner.layers[-1], out, rotary, layout, places))[0]
+
+
+# Decoder layers of transformers that `_at` knows the inside of.
+_KNOWN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
+
+
+def _at(layer: Any, states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], layout: Layout, places: torch.Tensor) -> torch.Tensor:
+    """The layer's output (1, places, width) at some places: every token's keys and values, and nothing else of it."""
+    block, (cos, sin) = layer.self_attn, rotary
+    normed = layer.input_layernorm(states)
+
+    def heads(projection: Any, of: torch.Tensor) -> torch.Tensor:
+        return projection(of).view(1, of.shape[1], -1, block.head_dim).transpose(1, 2)
+
+    def turned(of: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        return of * cos.unsqueeze(1) + rotate_half(of) * sin.unsqueeze(1)
+
+    key, value = turned(heads(block.k_proj, normed), cos, sin), heads(block.v_proj, normed)
+    if not len(places):
+        layout.keys_and_values(key, value)
+        return states[:, :0]
+    query = turned(heads(block.q_proj, normed[:, places]), cos[:, places], sin[:, places])
+    window = getattr(block.config, "sliding_window", None)
+    out = layout.attend_at(block.layer_idx, query, key, value, block.scaling, window, places)
+    out = states[:, places] + block.o_proj(out.reshape(1, len(places), -1))
+    return out + layer.mlp(layer.post_attention_layernorm(out))
+
+
+def logits(model: Any, states: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Logits in fp32 of (n, width) states, some at a time: (some, vocabulary)."""
+    head = causal(model).lm_head
+    numbers = LOGITS_ON_CPU if states.device.type == "cpu" else LOGITS
+    for part in states.split(max(POSITIONS, numbers // causal(model).config.vocab_size)):
+        yield head(part).float()
+
+
+class Prefixes:
+    """The prefixes of groups, computed when first asked for, dropped when no group after it continues them."""
+
+    def __init__(self, model: Any, read: bool = True):
+        self._model, self._read = model, read
+        self._known: dict[Group, tuple[Prefix, torch.Tensor | None]] = {}
+
+    def of(self, group: Group) -> tuple[Prefix, torch.Tensor | None]:
+        """Keys and values, and the last hidden states at the prefix's own marks; nothing for the outermost group."""
+        if group.prefix is None:
+            return Prefix(), None
+        if group not in self._known:
+            before, _ = self.of(group.parent)
+            own, layout = hidden(self._model, [group.prefix], before, keep=True, read=self._read)
+            self._known[group] = layout.kept[0].after(before), own
+        return self._known[group]
+
+    def keep_only(self, group: Group) -> None:
+        """Drop all but those that `group` continues; the plan lists a group's descendants right after it."""
+        path = []
+        while group is not None:
+            path.append(group)
+            group = group.parent
+        self._known = {known: value for known, value in self._known.items() if known in path}

@@ -1,0 +1,69 @@
+"""What all stages share: options, checked parameters, a log file, and errors a person can read."""
+
+import argparse
+import logging
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TextIO
+
+from maple.config import params
+from maple.core.errors import MapleError
+
+
+def run(doc: str, main: Callable, **options: str | dict) -> None:
+    """Parse `--profile` and one option per keyword, load the parameters, call main.
+
+    A keyword's value is the help text of a required option, or the arguments of argparse's `add_argument`.
+
+    A MapleError is printed in three lines, with the log's path once there is one, and ends the process with its code;
+    anything else is a defect: its traceback goes to the log and its last line to the screen.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="smoke", help="which parameter file (default: smoke)")
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", **(text if isinstance(text, dict) else {"required": True, "help": text}))
+    arguments = parser.parse_args()
+    try:
+        settings = params.load(arguments.profile)
+        log = _log_to(settings, [getattr(arguments, name) for name, text in options.items() if isinstance(text, str)])
+    except MapleError as error:
+        sys.exit(_say(str(error), error.code))
+    try:
+        main(settings, arguments)
+    except MapleError as error:
+        logging.exception("stage failed")
+        sys.exit(_say(f"{error}\n  log: {log}", error.code))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
+    except Exception as error:
+        logging.exception("stage failed")
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
+            # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        last = traceback.format_exc().strip().splitlines()[-1]
+        sys.exit(_say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1))
+
+
+def _log_to(settings: params.Params, names: list[str]) -> str:
+    verb = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    path = settings.work / "logs" / ("-".join([verb, *names]) + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
+    return str(path)
+
+
+def _unread(stream: TextIO) -> bool:
+    """Whether the other end of a pipe is closed."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Fetching sources, each file checked against its pin."""

@@ -1,0 +1,1 @@
+"""Base models at their bit widths, adapters on them, and their shapes."""

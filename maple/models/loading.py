@@ -1,0 +1,111 @@
+"""Base models at 4, 8 or 16 bits, and LoRA adapters on them."""
+
+import logging
+import os
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from maple.core.errors import MapleError
+from maple.config.params import Recipe, RecipeQuantisation
+
+# LLM.int8 logs one line per call on CPU about its cast to float16, and bitsandbytes one about an optional kernel.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# peft 0.21 reads a property that transformers 5 has renamed.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+# Its bar counts tensors; ours counts what a person waits for.
+disable_progress_bar()
+
+COMPUTE = torch.bfloat16
+
+
+@contextmanager
+def _without_compiler():
+    """bitsandbytes wraps a few functions in torch.compile when it is imported, which loads the compiler: two seconds, a
+    quarter of a smoke stage. On a CPU none of them is called for weights of even shape, and no compiled one is wanted:
+    it would not give the same bytes on a machine without a C++ compiler."""
+    wrap = torch.compile
+    if not torch.cuda.is_available():
+        torch.compile = lambda function=None, **options: function or (lambda f: f)
+    try:
+        yield
+    finally:
+        torch.compile = wrap
+
+
+with _without_compiler():
+    import bitsandbytes  # noqa: F401
+
+
+def device() -> torch.device:
+    """The GPU of this process (LOCAL_RANK under `accelerate launch`), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: torch.device) -> PreTrainedModel:
+    """The frozen base model in `folder` (Hugging Face layout): bfloat16 at 16 bits, LLM.int8 at 8, NF4 at 4.
+
+    Computation is in bfloat16 at every width. Raises MapleError if the folder holds no model.
+    """
+    if not (Path(folder) / "config.json").exists():
+        raise MapleError(f"no model in {folder}", why="config.json is missing", do="run `dvc repro download`")
+    if bits == 4:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=quantisation.type_4bit,
+            bnb_4bit_use_double_quant=quantisation.double_4bit,
+            bnb_4bit_compute_dtype=COMPUTE,
+        )
+    else:
+        config = BitsAndBytesConfig(load_in_8bit=True) if bits == 8 else None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=COMPUTE, quantization_config=config, device_map={"": on}, local_files_only=True
+    )
+    return model.requires_grad_(False)
+
+
+def load_tokeniser(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def lora_alpha(recipe: Recipe, rank: int) -> int:
+    """LoRA's alpha for a rank: a fixed number, or the recipe's multiple of the rank (`2r` at rank 64 is 128)."""
+    alpha = recipe.lora.alpha
+    return alpha if isinstance(alpha, int) else int(alpha.removesuffix("r")) * rank
+
+
+def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):
+    """The model with fresh LoRA matrices on the recipe's target modules: A random, B zero, so it starts as its base.
+
+    In training mode, the base's layers too: a loaded model is in evaluation mode, where the first pass without
+    gradients would make bitsandbytes repack its 4-bit weights on a CPU.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=rank,
+            lora_alpha=lora_alpha(recipe, rank),
+            lora_dropout=recipe.lora.dropout,
+            target_modules=recipe.lora.targets,
+            use_rslora=recipe.lora.rslora,
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    ).train()
+
+
+def attach_adapter(model: PreTrainedModel, folder: Path):
+    """The model with a trained adapter, as stock `PeftModel.from_pretrained` loads it, ready for evaluation."""
+    from peft import PeftModel
+
+    if not (Path(folder) / "adapter_model.safetensors").exists():
+        raise MapleError(f"no adapter in {folder}", why="adapter_model.safetensors is missing", do="run `dvc repro` for that cell's train stage")
+    return PeftModel.from_pretrained(model, folder).eval()

@@ -1,0 +1,209 @@
+"""What a cell costs before it runs: steps, tokens, memory, time, money. From shapes alone: no weights, no torch.
+
+Memory counts tensors, as torch's allocator sees them. tests/planning/test_cell_cost.py compares it with the peaks of real
+training passes on a CPU, at every bit width, within 15 %; a GPU adds its context, which GPU_CONTEXT_GB stands for.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maple.config.params import Recipe
+from maple.models.shapes import Shape
+
+TABLES = Path(__file__).parents[2] / "benchmarks"
+
+# Bits per quantised weight: NF4 in blocks of 64 with a float32 scale, or with scales in 8 bits and a float32 per 256.
+BITS_NF4 = {False: 4 + 32 / 64, True: 4 + 8 / 64 + 32 / (64 * 256)}
+# Logits that maple/training/output_head.py makes at a time, and the bytes of each: in bfloat16, and as probabilities in float32.
+HEAD_CHUNK, HEAD_BYTES = 4_000_000, 2 + 4
+# Queries that maple/training/row_attention.py takes at once on a CPU: of a longer row, what they cannot see is not kept.
+QUERIES = 256
+
+# -- Assumed, until measured (benchmarks/throughput.csv) or known (prepared statistics) --
+# Share of the peak rate of bfloat16 products that useful work reaches: dequantising costs at 4 bits, more at 8.
+ASSUMED_MFU = {16: 0.40, 4: 0.33, 8: 0.22}
+# Tokens of a row as a share of prepare.max_length, and the share of them that are answer.
+ASSUMED_FILL, ASSUMED_ANSWER_SHARE = 0.35, 0.55
+# CUDA's context and the allocator's gaps.
+GPU_CONTEXT_GB = 1.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """One line of benchmarks/devices.csv."""
+
+    name: str
+    memory_gb: float
+    bf16_tflops: float
+    fp32_tflops: float
+    price_per_hour: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    weights: float
+    adapter: float
+    gradients: float
+    optimiser: float
+    activations: float
+
+    @property
+    def peak(self) -> float:
+        return self.weights + self.adapter + self.gradients + self.optimiser + self.activations
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A training set as far as it is known: rows, mean tokens per row, and the share that carries loss."""
+
+    rows: int
+    tokens_per_row: float
+    answer_share: float
+    assumed: bool
+
+    @classmethod
+    def of(cls, rows: Any) -> "Rows":
+        """A tokenised set (batches.Rows) as its memory goes: attention's with the length of the row that a token is in."""
+        lengths = rows.lengths
+        mean = float((lengths**2).sum() / lengths.sum())
+        return cls(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
+
+
+def weight_bytes(shape: Shape, bits: int, double_4bit: bool = True) -> float:
+    """Frozen weights: the block linears at the bit width, embedding, head and norms in bfloat16."""
+    per_weight = {4: BITS_NF4[double_4bit] / 8, 8: 1.0, 16: 2.0}[bits]
+    return shape.block_parameters * per_weight + 2 * (shape.embedding_parameters + shape.norm_parameters)
+
+
+def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: Rows, on_gpu: bool) -> Memory:
+    """Peak of a training step whose forward pass is filled up to recipe.micro_batch_tokens."""
+    tokens = max(recipe.micro_batch_tokens, rows.tokens_per_row)
+    lora = 4 * shape.lora_parameters(rank, recipe.lora.targets)
+    block = activation_bytes(shape, bits, rank, recipe, rows.tokens_per_row, on_gpu) * tokens
+    # The backward pass of the widest linear: its weight unpacked, gradients in and out, their copies in `wide`, and
+    # dropout's mask and what it leaves.
+    wide = 2 if recipe.path == "fused_bfloat16" else 4
+    widest = max(shape.linears.values(), key=sum)
+    copies = 2 * 2 + 2 * wide * (wide > 2) + 2 * wide * (recipe.lora.dropout > 0)
+    working = 2 * widest[0] * widest[1] * (bits < 16) + copies * max(widest) * tokens
+    answers = tokens * rows.answer_share
+    head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(HEAD_CHUNK, shape.vocabulary * answers)
+    if recipe.gradient_checkpointing:
+        # Each block keeps its input; one at a time makes the rest again, after the head is done.
+        activations = 2 * shape.layers * shape.hidden * tokens + max(block + working, head)
+    else:
+        activations = shape.layers * block + max(working, head)
+    return Memory(
+        weights=weight_bytes(shape, bits, recipe.quantisation.double_4bit),
+        adapter=lora,
+        gradients=lora,
+        optimiser=2 * lora,
+        activations=max(activations, lora),
+    )
+
+
+def activation_bytes(shape: Shape, bits: int, rank: int, recipe: Recipe, row_tokens: float, on_gpu: bool) -> float:
+    """Bytes that one block keeps per token for its backward pass."""
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    wide = 2 if recipe.path == "fused_bfloat16" else 4
+    rounded = math.ceil(row_tokens / 64) * 64
+    padded = (row_tokens + 32) / row_tokens
+    attention = 2 * padded * (queries + 2 * keys)
+    seen = rounded if rounded <= QUERIES else (rounded + QUERIES) / 2
+    attention += 2 * padded * queries + 4 * shape.heads if on_gpu else 2 * shape.heads * padded * seen
+    low_rank = wide * rank * len(recipe.lora.targets)
+    if recipe.path == "stock":
+        # PEFT keeps each target's input in float32 and what dropout multiplied it with; transformers each norm's
+        # input, and gate, silu(gate) and up.
+        entry = 4 + (recipe.lora.dropout > 0) * (1 if on_gpu else 4)
+        kept = entry * sum(shape.linears[name][0] for name in recipe.lora.targets)
+        kept += 2 * 4 * shape.hidden + 6 * shape.intermediate
+        if bits == 8:
+            # bitsandbytes holds on to each linear's input.
+            kept += 2 * (2 * shape.hidden + queries + shape.intermediate)
+    else:
+        # Both norms' inputs and outputs, the output of attention, gate, up, and their product.
+        kept = 2 * (4 * shape.hidden + queries + 3 * shape.intermediate)
+    return kept + attention + low_rank
+
+
+def steps(rows: int, recipe: Recipe) -> int:
+    """Optimiser steps of a cell, as maple/training/batches.py makes them: each epoch's last step may be short.
+
+    Ten rows, four a step, in two epochs are six steps.
+    """
+    wanted = round(rows * recipe.epochs)
+    whole, part = divmod(wanted, rows)
+    count = whole * math.ceil(rows / recipe.batch_rows) + math.ceil(part / recipe.batch_rows)
+    return min(count, recipe.max_steps or count)
+
+
+def tokens(rows: Rows, recipe: Recipe) -> float:
+    """Tokens that a cell is trained on."""
+    seen = rows.rows * recipe.epochs
+    return rows.tokens_per_row * (seen if recipe.max_steps is None else min(recipe.max_steps * recipe.batch_rows, seen))
+
+
+def training_flops(shape: Shape, rank: int, recipe: Recipe, rows: Rows) -> tuple[float, float]:
+    """FLOPs of training per token, in bfloat16 and in float32.
+
+    Frozen matrices forward and towards the input (the head for answer tokens only), attention over half the row;
+    low-rank matrices with both gradients; the forward pass once more with gradient checkpointing.
+    """
+    block = shape.block_parameters + shape.layers * shape.heads * shape.head_dim * rows.tokens_per_row
+    head = shape.vocabulary * shape.hidden * rows.answer_share
+    again = recipe.gradient_checkpointing
+    frozen = (6 if again else 4) * block + 4 * head
+    low_rank = (8 if again else 6) * shape.lora_parameters(rank, recipe.lora.targets)
+    return (frozen + low_rank, 0.0) if recipe.path == "fused_bfloat16" else (frozen, low_rank)
+
+
+def devices() -> list[Device]:
+    """The smallest memory first."""
+    with open(TABLES / "devices.csv", newline="") as file:
+        numbers = [field for field in Device.__annotations__ if field != "name"]
+        found = [Device(row["device"], *(float(row[key]) for key in numbers)) for row in csv.DictReader(file)]
+    return sorted(found, key=lambda device: device.memory_gb)
+
+
+def device_named(gpu: str) -> Device | None:
+    """The line of benchmarks/devices.csv that a driver's name for a GPU belongs to.
+
+    >>> device_named("NVIDIA A100-SXM4-80GB").name, device_named("NVIDIA GeForce GTX 970")
+    ('A100-80GB', None)
+    """
+    words = lambda device: device.name.replace("-", " ").replace("GB", "").split()  # noqa: E731
+    return next((device for device in devices() if all(word in gpu for word in words(device))), None)
+
+
+def measured(device: str, shape: str, bits: int, rank: int, recipe: Recipe) -> float | None:
+    """Tokens per second of benchmarks/throughput.csv for this device, model, width and path; the nearest rank's."""
+    with open(TABLES / "throughput.csv", newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["device"] == device
+            and row["shape"] == shape
+            and int(row["bits"]) == bits
+            and row["path"] == recipe.path
+            and (row["checkpointing"] == "yes") == recipe.gradient_checkpointing
+        ]
+    nearest = min(rows, key=lambda row: abs(math.log2(int(row["rank"]) / rank)), default=None)
+    return float(nearest["tokens_per_second"]) if nearest else None
+
+
+def tokens_per_second(
+    device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: Rows
+) -> tuple[float, bool]:
+    """Tokens per second, and whether that was measured."""
+    found = measured(device.name, model, bits, rank, recipe)
+    if found:
+        return found, True
+    half, single = training_flops(shape, rank, recipe, rows)
+    seconds = half / (device.bf16_tflops * 1e12) + single / (device.fp32_tflops * 1e12)
+    return ASSUMED_MFU[bits] / seconds, False

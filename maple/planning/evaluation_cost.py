@@ -1,0 +1,84 @@
+"""What scoring one model will cost: examples, tokens and hours, before any data is there.
+
+The examples are upstream's own counts. The tokens of each are assumed, with Llama's tokeniser and this project's
+sharing of prefixes in mind; finished score folders of the same grid replace the guess (`hours_of`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from maple.planning.cell_cost import ASSUMED_MFU, Device
+from maple.config.params import Evaluation
+from maple.models.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Load:
+    """Examples per language in the split that the paper profile scores, and tokens that the model reads for each."""
+
+    examples: int
+    tokens: int
+
+
+LOADS = {
+    "xnli": Load(5010, 70),
+    "xcopa": Load(500, 90),
+    # A fifth of a passage: five questions share one.
+    "xquad": Load(1190, 150),
+    # About half of a passage: 488 for 900 questions.
+    "belebele": Load(900, 260),
+    # The mean over the seven languages; a sample of them rarely shares a passage.
+    "mlqa": Load(6035, 400),
+    # Assumed: sizes differ by language and most exceed the paper profile's limit. Long articles.
+    "xlsum": Load(4000, 2000),
+    "alpaca_eval": Load(805, 80),
+}
+# Of max_new_tokens, what an answer takes.
+ASSUMED_WRITTEN = 0.5
+# Share of the peak rate while answers are written one token at a time, some hundred answers together.
+ASSUMED_WRITING_MFU = 0.1
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One model's evaluation. `done`: its score folder is complete; `measured`: the hours are other models' of this grid."""
+
+    name: str
+    done: bool
+    hours: float
+    measured: bool
+
+
+def tokens(evaluation: Evaluation) -> tuple[int, float, float]:
+    """(examples, tokens read, tokens written) of one model on all tasks and languages.
+
+    >>> from maple.config import params
+    >>> tokens(params.load("paper").evaluation)[0]
+    151045
+    """
+    examples, read, written = 0, 0, 0.0
+    for name, options in evaluation.tasks.items():
+        load = LOADS[name]
+        count = len(options.languages) * min(load.examples, options.limit or load.examples)
+        examples += count
+        read += count * load.tokens
+        written += count * options.max_new_tokens * ASSUMED_WRITTEN * (options.scoring == "generation")
+    return examples, read, written
+
+
+def assumed_hours(evaluation: Evaluation, shape: Shape, bits: int, device: Device) -> float:
+    _, read, written = tokens(evaluation)
+    peak = device.bf16_tflops * 1e12
+    return shape.forward_flops * (read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU) / peak / 3600
+
+
+def hours_of(scores: Path, base: str) -> float | None:
+    """Median of what this grid's finished models on the same base took; None if there is none.
+
+    Bills of a run that found answers stored already, killed before or scored again, say nothing and do not count.
+    """
+    bills = [json.loads(path.read_text()) for path in sorted(scores.glob(f"{base}*/bill.json"))]
+    whole = [bill["seconds"] for bill in bills if not any(task["reused"] for task in bill["tasks"].values())]
+    return median(whole) / 3600 if whole else None

@@ -1,0 +1,211 @@
+"""What a profile's grid will cost, cell by cell, from parameters, shapes and whatever is already known on disk."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from maple.config import catalogue
+from maple.planning import cell_cost, evaluation_cost
+from maple.config.cell import Base, Cell
+from maple.planning.cell_cost import Device, Memory, Rows
+from maple.planning.evaluation_cost import Scoring
+from maple.config.params import Params, Recipe
+from maple.models.shapes import Shape
+
+# The smoke profile's models before they are written (maple/smoke/models.py; a test keeps the two equal).
+SMOKE_SHAPES = {
+    "llama-2-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=4, head_dim=16, intermediate=192, vocabulary=2048),
+    "mistral-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=192, vocabulary=2048),
+}
+# Planned with when this machine's GPU is not in benchmarks/devices.csv.
+REFERENCE_DEVICE = "A100-80GB"
+# Starting Python, reading the base, measuring the held-out loss twice.
+START_SECONDS = {"smoke": 10, "hub": 180}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cell's plan. `speed_from` says where the speed comes from: this grid, measured, or assumed."""
+
+    cell: Cell
+    done: bool
+    trainable_percent: float
+    steps: int
+    tokens: float
+    tokens_assumed: bool
+    memory: Memory
+    hours: float
+    speed_from: str
+    adapter_bytes: float
+
+
+def stages_of(params: Params, name: str) -> tuple[str, str]:
+    """DVC's names of the stages that train and score a cell, a base (which nothing trains) or the experiment."""
+    if name == "experiment":
+        return "train_experiment", "evaluate_experiment"
+    if name in {base.name for base in params.bases}:
+        return "", f"evaluate_base@{name}"
+    cell = Cell.parse(name)
+    item = f"{cell.base.name}-{cell.dataset}-{cell.rank}-{cell.seed}"
+    return f"train@{item}", f"evaluate@{item}"
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """DVC's names of stages that it would run again, a setting or a file having changed since they ran.
+
+    `again`: of finished models. `before`: those that fetch and prepare; whether what they make differs, so that models
+    run again after them, is known when they have run.
+    """
+
+    again: set[str]
+    before: set[str]
+
+
+def outdated(params: Params, names: list[str]) -> Outdated | None:
+    """What is out of date for these models; None where DVC cannot be asked, as while another command of its runs.
+
+    Its run-cache, which may hold the results of other settings, is not asked.
+    """
+    finished = {
+        stage
+        for name in names
+        for stage, kind in zip(stages_of(params, name), ("adapters", "scores"))
+        if stage and _done(params, kind, name)
+    }
+    if not finished:
+        return Outdated(set(), set())
+    # The whole file at once: naming the stages takes DVC longer.
+    command = [sys.executable, "-m", "dvc", "status", "--json", str(params.pipeline)]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode:
+        return None
+    changes = {stage.removeprefix(f"{params.pipeline}:"): found for stage, found in json.loads(asked.stdout).items()}
+    changed = {stage for stage, found in changes.items() if _changed(found)}
+    return Outdated(finished & changed, {stage for stage in changed if re.match(r"download$|prepare@", stage)})
+
+
+def _changed(found: list[Any]) -> bool:
+    """Whether `dvc status` says more of a stage than that inputs are not here: those are fetched, and it is skipped."""
+    inputs = [change["changed deps"] for change in found if isinstance(change, dict) and set(change) == {"changed deps"}]
+    return len(inputs) < len(found) or any(state != "deleted" for paths in inputs for state in paths.values())
+
+
+def lines(params: Params, device: Device, again: Collection[str] = ()) -> list[Line]:
+    """The grid's cells; `again`: finished stages that will run again all the same."""
+    return [line(params, cell, params.recipe, cell.name, device, again) for cell in params.cells]
+
+
+def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, again: Collection[str] = ()) -> Line:
+    shape = shape_of(params, cell.base.model)
+    rows = rows_of(params, cell.dataset, cell.base.model)
+    bits, rank = cell.base.bits, cell.rank
+    on_gpu = params.sources == "hub"
+    memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
+    speed, origin = speed_in_this_grid(params, cell), "this grid"
+    if speed is None:
+        model = cell.base.model if on_gpu else "smoke"
+        speed, measured = cell_cost.tokens_per_second(device, model, shape, bits, rank, recipe, rows)
+        origin = "measured" if measured else "assumed"
+    tokens = cell_cost.tokens(rows, recipe)
+    return Line(
+        cell=cell,
+        done=_done(params, "adapters", name) and stages_of(params, name)[0] not in again,
+        trainable_percent=shape.trainable_percent(rank, recipe.lora.targets),
+        steps=cell_cost.steps(rows.rows, recipe),
+        tokens=tokens,
+        tokens_assumed=rows.assumed,
+        memory=memory,
+        hours=(tokens / speed + START_SECONDS[params.sources]) / 3600,
+        speed_from=origin,
+        adapter_bytes=memory.adapter,
+    )
+
+
+def scorings(params: Params, device: Device, again: Collection[str] = ()) -> list[Scoring]:
+    """The evaluation of every cell, and of the bases as they are."""
+    models = [(cell.name, cell.base) for cell in params.cells] + [(base.name, base) for base in params.bases]
+    return [scoring(params, name, base, device, again) for name, base in models]
+
+
+def scoring(params: Params, name: str, base: Base, device: Device, again: Collection[str] = ()) -> Scoring:
+    """A cell that is trained again is scored again."""
+    scores = params.artifacts / "scores"
+    hours = evaluation_cost.hours_of(scores, base.name)
+    measured = hours is not None
+    if not measured:
+        hours = START_SECONDS[params.sources] / 3600
+        if params.sources == "hub":
+            shape = shape_of(params, base.model)
+            hours += evaluation_cost.assumed_hours(params.evaluation, shape, base.bits, device)
+    done = _done(params, "scores", name) and not set(stages_of(params, name)) & set(again)
+    return Scoring(name, done, hours, measured)
+
+
+def _done(params: Params, kind: str, name: str) -> bool:
+    return (params.artifacts / kind / name / "record.json").exists()
+
+
+def shape_of(params: Params, model: str) -> Shape:
+    """From the model's config.json once it is here, else from sources.yaml."""
+    source = catalogue.models()[model]
+    path = source.folder(params.artifacts / "sources") / "config.json"
+    if path.exists():
+        return Shape.of_config(json.loads(path.read_text()))
+    return SMOKE_SHAPES[model] if params.sources == "smoke" else Shape(**source.shape)
+
+
+@cache
+def _statistics(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def rows_of(params: Params, dataset: str, model: str) -> Rows:
+    """The prepared set's own counts once it is prepared, else the parameters' rows and an assumed mean length."""
+    found = _statistics(params.artifacts / "prepared" / dataset / "statistics.json")
+    languages = found["languages"].values() if found else []
+    counts = [language["models"][model] for language in languages if model in language["models"]]
+    if counts:
+        total, answers, rows = (sum(count[key] for count in counts) for key in ("tokens", "answer_tokens", "rows"))
+        return Rows(found["rows"]["train"], total / rows, answers / total, assumed=False)
+    mean = cell_cost.ASSUMED_FILL * params.prepare.max_length
+    return Rows(params.prepare.rows, mean, cell_cost.ASSUMED_ANSWER_SHARE, assumed=True)
+
+
+def speed_in_this_grid(params: Params, cell: Cell) -> float | None:
+    """Median tokens per second of this profile's finished cells on the same base at the same rank."""
+    pattern = f"{cell.base.name}.*.r{cell.rank}.s*/bill.json"
+    bills = sorted((params.artifacts / "adapters").glob(pattern))
+    speeds = [json.loads(path.read_text())["tokens_per_second"] for path in bills]
+    return median(speeds) if speeds else None
+
+
+def device_of(params: Params) -> tuple[Device, bool]:
+    """What the plan is for, and whether it is this machine's own."""
+    known = {device.name: device for device in cell_cost.devices()}
+    if params.sources == "smoke":
+        return known["CPU"], True
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+        found = cell_cost.device_named(names[0]) if names else None
+        if found:
+            return found, True
+    return known[REFERENCE_DEVICE], False
+
+
+def smallest_device(params: Params, peak_bytes: float) -> str:
+    """The device with the least memory in which a peak fits; a GPU's needs room for CUDA's context too."""
+    on_gpu = params.sources == "hub"
+    for device in cell_cost.devices():
+        if (device.name != "CPU") == on_gpu and peak_bytes / 1e9 + on_gpu * cell_cost.GPU_CONTEXT_GB <= device.memory_gb:
+            return device.name
+    return "none listed"

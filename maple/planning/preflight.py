@@ -1,0 +1,85 @@
+"""What this machine lacks for a profile, found before anything expensive starts."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from maple.config import catalogue
+from maple.config.params import Params
+
+# Disk and memory that a profile needs at least, GB. Smoke: measured, README. Paper: two base models of 13.5 GB,
+# data and adapters; a 7B model is read through host memory shard by shard.
+NEEDS_GB = {"smoke": (2, 3), "paper": (120, 24)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing checked. `do` is empty when all is well; `stops` says whether the run cannot succeed without it."""
+
+    name: str
+    found: str
+    do: str = ""
+    stops: bool = False
+
+
+def findings(params: Params) -> Iterator[Finding]:
+    yield _python()
+    yield _lock(params)
+    yield from _room(params)
+    yield _git()
+    if params.sources == "hub":
+        yield from _gpu(params)
+        yield _gated(params)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return Finding("Python", version)
+    return Finding("Python", version, "the locks are for Python 3.11; use the Docker image or a 3.11 interpreter")
+
+
+def _lock(params: Params) -> Finding:
+    """SIGTERM during a stage can leave DVC's lock file empty; DVC then fails with a message about YAML."""
+    path = params.pipeline.with_name("dvc.lock")
+    if path.exists() and path.stat().st_size == 0:
+        return Finding(str(path), "empty: a run was cut off while writing it", f"rm {path} && make reproduce PROFILE={params.profile} (finished stages come back from the run-cache)", True)
+    return Finding(str(path), "present" if path.exists() else "absent: every stage will run")
+
+
+def _room(params: Params) -> Iterator[Finding]:
+    disk_gb, memory_gb = NEEDS_GB.get(params.profile, NEEDS_GB["paper"])
+    free_gb = shutil.disk_usage(".").free / 1e9
+    short = f"free {disk_gb - free_gb:.0f} GB more here" if free_gb < disk_gb else ""
+    yield Finding("disk", f"{free_gb:.0f} GB free, {disk_gb} needed", short, bool(short))
+    total_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    short = f"use a machine with {memory_gb} GB" if total_gb < memory_gb else ""
+    yield Finding("memory", f"{total_gb:.0f} GB, {memory_gb} needed", short)
+
+
+def _git() -> Finding:
+    if subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], capture_output=True).returncode == 0:
+        return Finding("git", "a repository with a commit")
+    return Finding("git", "no repository or no commit", "`dvc repro` works; `dvc exp run` needs git init and one commit")
+
+
+def _gpu(params: Params) -> Iterator[Finding]:
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        yield Finding("GPU", "none seen", "run where nvidia-smi works (in Docker: --gpus all); smoke needs none", True)
+        return
+    yield Finding("GPU", found.replace("\n", "; "))
+
+
+def _gated(params: Params) -> Finding:
+    gated = [catalogue.models()[name] for name in params.models if catalogue.models()[name].gated]
+    if not gated or os.environ.get("HF_TOKEN") or Path("~/.cache/huggingface/token").expanduser().exists():
+        return Finding("Hub token", "present" if gated else "not needed")
+    pages = ", ".join(source.page for source in gated)
+    return Finding("Hub token", "HF_TOKEN is not set", f"accept the licence at {pages}, then export HF_TOKEN", True)

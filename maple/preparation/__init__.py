@@ -1,0 +1,1 @@
+"""From upstream's instruction rows to tokenised training sets."""

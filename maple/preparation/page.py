@@ -1,0 +1,126 @@
+"""The statistics record of a training set as a page to read, with rows exactly as the model gets them."""
+
+from typing import Any
+
+from maple.upstream import languages
+from maple.preparation.select import REASONS
+
+
+def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> str:
+    """Markdown; `examples` are language -> rows, each with the text of its prompt's and its answer's tokens."""
+    smoke = "**SMOKE**: sample rows made by this project; the figures say nothing about the real data.\n\n" * (found["profile"] == "smoke")
+    source, rows, ids = found["source"], found["rows"], found["ids"]
+    settings = found["settings"]["training_set"]
+    pin = source["revision"] if source["commit"] == "smoke" else source["commit"]
+    lines = [
+        f"# Training set {found['dataset']}",
+        "",
+        f"{smoke}From {source['label']} ({source['hub_id']} at `{pin[:12]}`, {source['licence']}). "
+        f"Origin of the text: {source['origin']}.",
+        "",
+        f"{rows['read']:,} rows read, {rows['train']:,} for training ({ids['train']:,} seed instructions), "
+        f"{rows['validation']:,} held out ({ids['validation']:,} seed instructions, none of them in training). "
+        f"Translations per instruction: {settings['translations_per_instruction']}.",
+        "",
+        "## Languages",
+        "",
+        *_table(
+            ["language", "read", "train", "held out", "letters by script", "outputs in another script"],
+            [
+                [
+                    _name(code),
+                    one["read"],
+                    one["train"],
+                    one["validation"],
+                    ", ".join(f"{script} {100 * share:.1f} %" for script, share in one["scripts"].items()),
+                    one["outputs_in_other_script"],
+                ]
+                for code, one in found["languages"].items()
+            ],
+        ),
+        "",
+        "## Rows found faulty",
+        "",
+        "In brackets those dropped, where not all were. A row counts under the first reason that drops it.",
+        "",
+        *_table(
+            ["language", *(reason.replace("_", " ") for reason in REASONS)],
+            [
+                [_name(code), *(_found(one["found"][reason], one["dropped"][reason]) for reason in REASONS)]
+                for code, one in found["languages"].items()
+            ],
+        ),
+    ]
+    for model in found["models"]:
+        lines += [
+            "",
+            f"## Tokens of {model}",
+            "",
+            f"Lengths are those before cutting at {found['settings']['prepare']['max_length']} tokens. `cut away` are rows dropped because nothing "
+            "of the answer was left. Fertility is measured on the answers; words only where spaces part them.",
+            "",
+            *_table(
+                ["language", "rows", "median", "90 %", "99 %", "longest", "truncated", "tokens lost", "cut away", "tokens/character", "tokens/word"],
+                [_token_row(_name(code), one["models"][model]) for code, one in found["languages"].items() if one["models"]]
+                + [_token_row("all", found["models"][model])],
+            ),
+        ]
+    lines += ["", "## Overlap with evaluation items", ""]
+    if found["overlap"]:
+        n = found["settings"]["prepare"]["overlap_ngram"]
+        lines += [
+            f"An item is found if it shares {n} words in a row with a chosen row of its language (characters, where no spaces "
+            "part words), or if one of its questions or passages is a whole field of one. overlap.csv lists the pairs.",
+            "",
+            *_table(
+                ["language", "task", "items", "found", "rows of ours"],
+                [
+                    [_name(code), task, one["items"], one["items_found"], one["rows"]]
+                    for code, tasks in found["overlap"].items()
+                    for task, one in tasks.items()
+                ],
+            ),
+        ]
+    else:
+        lines.append("No evaluated task has a language of this set.")
+    lines += ["", "## Rows as the model gets them", "", "Text of the tokens themselves; only the answer's carry loss."]
+    for code, some in examples.items():
+        lines += ["", f"### {_name(code)}"]
+        for one in some:
+            lines += ["", f"`{one['id']}` (row {one['row']} of the file, {one['tokens']} tokens)", "", "Prompt:", ""]
+            lines += [_fenced(one["prompt"]), "", "Answer:", "", _fenced(one["answer"])]
+    return "\n".join(lines) + "\n"
+
+
+def _name(code: str) -> str:
+    return f"{languages.table()[code].name} ({code})"
+
+
+def _found(found: int, dropped: int) -> str:
+    return f"{found:,}" if found == dropped else f"{found:,} ({dropped:,})"
+
+
+def _token_row(name: str, one: dict[str, Any]) -> list[Any]:
+    fertility = [one["answer_tokens_per_character"], one["answer_tokens_per_word"]]
+    return [
+        name,
+        one["rows"],
+        *one["length_percentiles"].values(),
+        one["truncated"],
+        one["truncated_tokens"],
+        one["cut_away"],
+        *("-" if value is None else f"{value:.2f}" for value in fertility),
+    ]
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    cells = [head, ["---"] + ["---:"] * (len(head) - 1), *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+    return ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def _fenced(text: str) -> str:
+    """A code block whose fence the text does not contain."""
+    fence = "~~~"
+    while fence in text:
+        fence += "~"
+    return f"{fence}text\n{text}\n{fence}"

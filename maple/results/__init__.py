@@ -1,0 +1,1 @@
+"""From scores to tables, figures, the comparison, the claims and the report."""

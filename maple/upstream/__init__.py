@@ -1,0 +1,1 @@
+"""Upstream's files as rows, and the languages as upstream names them."""

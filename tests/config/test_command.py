@@ -1,0 +1,96 @@
+"""What a person sees when a stage fails: three lines for an error we foresaw, one for one we did not, and the log's path."""
+
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(tmp_path, body, *arguments, then=""):
+    for name in ("params.yaml", "sources.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    script = tmp_path / "verb.py"
+    script.write_text('"""A verb."""\nfrom maple.config import command\nfrom maple.core.errors import MapleError\n' + textwrap.dedent(body))
+    command = ["bash", "-c", f"set -o pipefail; {shlex.join([sys.executable, str(script), *arguments])} {then}"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_a_foreseen_error_is_three_lines_its_log_and_its_code(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise MapleError("no row", why="the file is empty", do="download it again", code=2)
+    command.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 2
+    assert result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n  log: work/smoke/logs/verb.log\n"
+
+
+def test_a_defect_names_the_log_that_holds_its_traceback(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise KeyError("x")
+    command.run(__doc__, main, name="a name")
+    """
+    result = run(tmp_path, body, "--name", "one")
+    assert result.returncode == 1
+    assert "KeyError: 'x'" in result.stderr and "Traceback" not in result.stderr
+    log = tmp_path / "work/smoke/logs/verb-one.log"
+    assert str(log.relative_to(tmp_path)) in result.stderr and "Traceback" in log.read_text()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    body = """
+    import time
+    def main(params, arguments):
+        print("first", flush=True)
+        for _ in range(500):
+            time.sleep(0.01)
+            print("more", flush=True)
+    command.run(__doc__, main)
+    """
+    result = run(tmp_path, body, then="| head -1")
+    assert (result.returncode, result.stdout, result.stderr) == (141, "first\n", "")
+
+
+def test_a_pipe_of_the_stage_s_own_that_breaks_is_a_defect(tmp_path):
+    body = """
+    def main(params, arguments):
+        raise BrokenPipeError("a worker is gone")
+    command.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 1 and "a worker is gone" in result.stderr
+
+
+def test_a_bad_parameter_stops_every_stage_before_its_body(tmp_path):
+    body = """
+    from pathlib import Path
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("lora:", "lorra:", 1))
+    def main(params, arguments):
+        print("ran")
+    command.run(__doc__, main)
+    """
+    result = run(tmp_path, body)
+    assert result.returncode == 1 and "ran" not in result.stdout
+    assert "did you mean 'lora'?" in result.stderr
+
+
+def test_loading_a_model_loads_no_compiler_and_leaves_torch_as_it_was(tmp_path):
+    """bitsandbytes alone would load it; a stage is a process, so every stage would wait for it."""
+    script = """
+    import sys, stages, torch
+    compile = torch.compile
+    from maple.answering import run
+    from maple.models import loading
+    import peft
+    assert torch.compile is compile and "bitsandbytes" in sys.modules
+    print("torch._inductor.compile_fx" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stdout == "False\n", done.stdout + done.stderr

@@ -1,0 +1,340 @@
+"""The plan: parameter counts as published, memory as measured, and a whole grid on one screen in a second."""
+
+import csv
+import dataclasses
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from maple import tasks
+from maple.config import catalogue, params
+from maple.models import loading, shapes
+from maple.planning import cell_cost, evaluation_cost, plan
+from maple.training import batches, loop, output_head, row_attention
+from maple.config.params import TARGETS
+
+# Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
+RANKS = (8, 16, 32, 64, 128)
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+PERCENT = {
+    ("llama-2-7b", ("q_proj", "v_proj")): (0.0622, 0.1243, 0.2484, 0.4955, 0.9861),
+    ("llama-2-7b", ATTENTION): (0.1243, 0.2484, 0.4955, 0.9861, 1.9529),
+    ("llama-2-7b", TARGETS): (0.2958, 0.5898, 1.1726, 2.3181, 4.5311),
+    ("mistral-7b", ("q_proj", "v_proj")): (0.0470, 0.0940, 0.1879, 0.3751, 0.7473),
+    ("mistral-7b", ATTENTION): (0.0940, 0.1879, 0.3751, 0.7473, 1.4835),
+    ("mistral-7b", TARGETS): (0.2888, 0.5758, 1.1451, 2.2643, 4.4283),
+}
+# GiB: bfloat16, LLM.int8, NF4 with double quantisation, NF4 without.
+WEIGHTS = {"llama-2-7b": (12.55, 6.52, 3.60, 3.88), "mistral-7b": (13.49, 6.99, 3.84, 4.15)}
+RECIPE = params.load("smoke").recipe
+
+
+def shape(name: str) -> shapes.Shape:
+    return shapes.Shape(**catalogue.models()[name].shape)
+
+
+@pytest.mark.parametrize("name, targets", PERCENT)
+def test_trainable_percentages_are_those_that_peft_prints(name, targets):
+    found = tuple(round(shape(name).trainable_percent(rank, list(targets)), 4) for rank in RANKS)
+    assert found == PERCENT[name, targets]
+
+
+@pytest.mark.parametrize("name, total", [("llama-2-7b", 6_738_415_616), ("mistral-7b", 7_241_732_096)])
+def test_parameters_equal_those_of_the_model_without_weights_and_of_peft_on_it(name, total):
+    import transformers
+
+    s = shape(name)
+    sizes = dict(
+        hidden_size=s.hidden,
+        num_hidden_layers=s.layers,
+        num_attention_heads=s.heads,
+        num_key_value_heads=s.kv_heads,
+        intermediate_size=s.intermediate,
+        vocab_size=s.vocabulary,
+    )
+    config = transformers.LlamaConfig if name.startswith("llama") else transformers.MistralConfig
+    with torch.device("meta"):
+        base = transformers.AutoModelForCausalLM.from_config(config(**sizes))
+        assert sum(p.numel() for p in base.parameters()) == s.parameters == total
+        lora = loading.add_lora(base, RECIPE, 8)
+    trained, everything = lora.get_nb_trainable_parameters()
+    assert trained == s.lora_parameters(8, list(TARGETS))
+    assert 100 * trained / everything == pytest.approx(s.trainable_percent(8, list(TARGETS)))
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weight_memory_of_both_models_at_every_width(name):
+    found = [
+        cell_cost.weight_bytes(shape(name), bits, double) / 2**30
+        for bits, double in ((16, True), (8, True), (4, True), (4, False))
+    ]
+    assert found == pytest.approx(WEIGHTS[name], abs=0.01)
+
+
+class Allocated(TorchDispatchMode):
+    """Bytes of live tensors while it is on, and their peak; scratch memory inside one operation is not seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+        gc.collect()
+        for thing in gc.get_objects():
+            if isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
+                self._note(thing)
+        self.before = self.live
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        out = function(*arguments, **(keywords or {}))
+        for thing in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(thing, torch.Tensor):
+                self._note(thing)
+        return out
+
+    def _note(self, tensor):
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key, size):
+        self._known.discard(key)
+        self.live -= size
+
+
+# hidden, layers, heads, intermediate, vocabulary, tokens a pass, of the longest row, rows (enough to fill a pass)
+SIZES = {
+    "tiny": (64, 2, 4, 192, 512, 1024, 256, 8),
+    "small": (256, 6, 4, 704, 4096, 1024, 256, 8),
+    "long": (256, 6, 4, 704, 4096, 1280, 1024, 4),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("path, checkpointing", [("fused", False), ("fused", True), ("stock", False)])
+@pytest.mark.parametrize("bits, rank", [(16, 8), (8, 8), (4, 64)])
+def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size, path, checkpointing, bits, rank):
+    import transformers
+
+    hidden, layers, heads, intermediate, vocabulary, tokens, longest, count = SIZES[size]
+    config = transformers.LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=intermediate,
+        vocab_size=vocabulary,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    tiny.save_rows(tmp_path / "train.arrow", count=count, longest=longest)
+    rows = batches.Rows(tmp_path / "train.arrow")
+    recipe = dataclasses.replace(
+        RECIPE,
+        path=path,
+        gradient_checkpointing=checkpointing,
+        micro_batch_tokens=tokens,
+        batch_rows=count,
+        max_steps=2,
+        epochs=2,
+    )
+    lora = loading.add_lora(
+        loading.load_base(tmp_path / "model", bits, recipe.quantisation, torch.device("cpu")), recipe, rank
+    )
+    with Allocated() as allocated:
+        loop.finetune(lora, rows, recipe, 42, {}, tmp_path / "state" / "state.pt")
+    own = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in lora.state_dict().values()}.values())
+    measured = allocated.peak - allocated.before + own
+    shape = shapes.Shape.of_config(config.to_dict())
+    estimated = cell_cost.memory(shape, bits, rank, recipe, cell_cost.Rows.of(rows), on_gpu=False).peak
+    assert estimated == pytest.approx(measured, rel=0.15)
+
+
+def test_the_estimate_counts_pieces_as_large_as_training_makes_them():
+    assert cell_cost.HEAD_CHUNK == output_head.CHUNK and cell_cost.QUERIES == row_attention.QUERIES
+
+
+def test_the_planned_steps_and_tokens_are_those_that_training_takes():
+    for rows, epochs, batch, limit in [(10, 1, 4, None), (10, 2, 4, None), (10, 1.5, 4, None), (100, 1, 16, 3)]:
+        recipe = dataclasses.replace(RECIPE, epochs=epochs, batch_rows=batch, max_steps=limit)
+        taken = batches.steps(rows, batch, epochs, limit, seed=0)
+        assert cell_cost.steps(rows, recipe) == len(taken)
+        assert cell_cost.tokens(cell_cost.Rows(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
+
+
+SPEED = dict(device="H200", shape="mistral-7b", bits="4", rank="8", path="fused", checkpointing="no")
+# The same row with one column changed, of every column that must agree.
+OTHERS = [
+    SPEED | changed
+    for changed in (
+        dict(device="A100-80GB"),
+        dict(shape="llama-2-7b"),
+        dict(bits="8"),
+        dict(path="stock"),
+        dict(checkpointing="yes"),
+    )
+]
+
+
+@pytest.fixture
+def speeds(tmp_path, monkeypatch):
+    """Writes benchmarks/throughput.csv with these rows, under the header that it has, in its place."""
+    header = (cell_cost.TABLES / "throughput.csv").read_text().splitlines()[0].split(",")
+    monkeypatch.setattr(cell_cost, "TABLES", tmp_path)
+
+    def write(*rows):
+        with open(tmp_path / "throughput.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    return write
+
+
+def measured(row, rank=8):
+    recipe = dataclasses.replace(RECIPE, path=row["path"], gradient_checkpointing=row["checkpointing"] == "yes")
+    return cell_cost.measured(row["device"], row["shape"], int(row["bits"]), rank, recipe)
+
+
+@pytest.mark.parametrize("row", [SPEED, *OTHERS])
+def test_a_measured_speed_is_of_the_same_device_model_width_path_and_checkpointing(speeds, row):
+    rows = [SPEED, *OTHERS]
+    speeds(*(other | {"tokens_per_second": 1000.5 + number} for number, other in enumerate(rows)))
+    assert measured(row) == 1000.5 + rows.index(row)
+    speeds(*(other | {"tokens_per_second": 1} for other in rows if other != row))
+    assert measured(row) is None
+
+
+def test_a_measured_speed_is_of_the_nearest_rank_by_ratio(speeds):
+    speeds(*(SPEED | {"rank": rank, "tokens_per_second": 10 * rank} for rank in (8, 128)))
+    assert [measured(SPEED, rank) for rank in (4, 8, 16, 64, 128)] == [80, 80, 80, 1280, 1280]
+
+
+def test_a_measured_speed_goes_before_the_assumed_one(speeds):
+    """Assumed: a third of the peak rate, at four FLOPs per token for each of the seven billion frozen weights."""
+    speeds(SPEED | {"tokens_per_second": 1234})
+    recipe = dataclasses.replace(RECIPE, path="fused", gradient_checkpointing=False)
+    rows = cell_cost.Rows(100, 200.0, 0.5, assumed=False)
+    found = []
+    for name in ("H200", "L40S"):
+        device = cell_cost.Device(name, memory_gb=48, bf16_tflops=100, fp32_tflops=50, price_per_hour=1)
+        found.append(cell_cost.tokens_per_second(device, "mistral-7b", shape("mistral-7b"), 4, 8, recipe, rows))
+    assert found == [(1234, True), (pytest.approx(100e12 / 3 / 4 / 7e9, rel=0.05), False)]
+
+
+def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
+    from maple.smoke import models
+
+    for hub_id, made in models.make_models().items():
+        (key,) = [key for key, source in catalogue.models().items() if source.hub_id == hub_id]
+        assert plan.SMOKE_SHAPES[key] == shapes.Shape.of_config(made.config.to_dict())
+
+
+def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monkeypatch):
+    smoke = params.load("smoke")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    cell = smoke.cells[0]
+    folder = tmp_path / "adapters" / cell.name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    (folder / "bill.json").write_text('{"tokens_per_second": 1000.0}')
+    lines = plan.lines(smoke, plan.device_of(smoke)[0])
+    assert [line.cell for line in lines if line.done] == [cell]
+    assert lines[0].speed_from == "this grid"
+    assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
+
+
+def test_what_dvc_would_run_again_counts_as_not_done(tmp_path, monkeypatch):
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    cells = paper.cells[:3]
+    for cell in cells[:2]:
+        for kind in ("adapters", "scores"):
+            (tmp_path / kind / cell.name).mkdir(parents=True)
+            (tmp_path / kind / cell.name / "record.json").write_text("{}")
+    names = [cell.name for cell in cells]
+    stages = [plan.stages_of(paper, name) for name in names]
+    deleted = {"changed deps": {"artifacts/paper/sources/models": "deleted"}}
+    changed = {"changed deps": {"params.yaml": {"recipe": "modified"}}}
+    status = {
+        "download": [{"changed deps": {"sources.yaml": "modified"}}],
+        "prepare@alpaca": [deleted],  # freed: fetched again, and the stage skipped
+        "collect": [changed],
+        stages[0][0]: [changed],
+        stages[1][0]: [deleted],
+        stages[1][1]: [deleted, "changed command"],
+        stages[2][0]: [changed],  # never trained
+    }
+    answer = json.dumps({f"profiles/paper/dvc.yaml:{stage}": found for stage, found in status.items()})
+    monkeypatch.setattr(plan.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, answer))
+    found = plan.outdated(paper, names)
+    assert found == plan.Outdated({stages[0][0], stages[1][1]}, {"download"})
+    device = plan.device_of(paper)[0]
+    trained = [line.done for line in plan.lines(paper, device, found.again)[:3]]
+    scored = [line.done for line in plan.scorings(paper, device, found.again)[:3]]
+    assert trained == [False, True, False] and scored == [False, False, False]
+    monkeypatch.setattr(plan.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, ""))
+    assert plan.outdated(paper, names) is None
+
+
+def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replace_assumed_ones(tmp_path, monkeypatch):
+    assert set(evaluation_cost.LOADS) == set(tasks.TASKS)
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    device = plan.device_of(paper)[0]
+    before = plan.scorings(paper, device)
+    assert len(before) == len(paper.cells) + len(paper.bases) and not any(line.measured or line.done for line in before)
+    wide, narrow = (next(line.hours for line in before if f"-{bits}bit" in line.name) for bits in (16, 8))
+    assert 0.1 < wide < narrow < 24
+    folder = tmp_path / "scores" / paper.cells[0].name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    base = paper.cells[0].base.name
+    for reused, measured in ((3, False), (0, True)):
+        (folder / "bill.json").write_text(json.dumps({"seconds": 7200, "tasks": {"xnli": {"reused": reused}}}))
+        assert any(line.measured for line in plan.scorings(paper, device)) == measured
+    for line in plan.scorings(paper, device):
+        assert line.done == (line.name == paper.cells[0].name)
+        assert line.measured == line.name.startswith(base)
+        assert not line.measured or line.hours == 2
+
+
+def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_torch():
+    code = (
+        "import sys, runpy; sys.argv = ['plan', '--profile', 'paper'];"
+        "runpy.run_module('stages.plan', run_name='__main__'); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert "120 cells" in done.stdout
+    assert len(done.stdout.splitlines()) < 50
+    assert "evaluation: 126 models, 0 scored already" in done.stdout
+    for assumed in ("assumed for it", "prices are assumed", "assumed: rows fill", "assumed: useful work"):
+        assert assumed in done.stdout
+
+
+def test_a_training_stage_says_which_cell_of_the_grid_it_is_and_how_long_the_rest_takes(tmp_path):
+    from maple.core import progress
+
+    names, recipe = ["a", "b", "c", "d"], {"epochs": 1}
+    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    assert str(place) == "cell 1 of 4" and place.left(0) == ""
+    for name, its in (("a", recipe), ("b", recipe), ("c", {"epochs": 2})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bill.json").write_text('{"seconds": 60}')
+        (tmp_path / name / "record.json").write_text(json.dumps({"recipe": its}))
+    # Cell a itself is made again, and c is another recipe's.
+    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    assert str(place) == "cell 2 of 4" and place.left(60) == "2 min 00 s left in the grid"
+    assert progress.place_in_grid(tmp_path, names, "experiment", recipe) is None

@@ -1,0 +1,76 @@
+"""The benchmarks run: evaluation takes no made row for a real one, and the plan reads what training measured."""
+
+import argparse
+import csv
+import dataclasses
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import upstream
+
+from benchmarks import evaluate
+from maple.config import params
+from maple.planning import cell_cost
+from maple.core.errors import MapleError
+from maple.answering.questions import sheet
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    upstream.write(folder / "datasets")
+    return folder
+
+
+def asked(sources, language: str = "zh", only: str | None = "XCOPA,XQuAD written", shots: int = 0) -> dict:
+    return evaluate.workloads(5, shots, argparse.Namespace(sources=str(sources), language=language, only=only))
+
+
+def test_the_benchmark_of_evaluation_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--ours-only", "--rows", "4", "--shots", "0", "--rounds", "1"])
+    evaluate.main()
+    logging.disable(logging.NOTSET)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:18].strip() for line in lines[2:]] == ["XCOPA", "XNLI words", "Belebele letters", "Belebele texts", "XQuAD written"]
+
+
+def test_real_rows_are_the_first_of_their_file_so_that_passages_are_shared(sources):
+    for task, (name, questions) in zip(("xcopa", "xquad"), asked(sources).items(), strict=True):
+        assert name.endswith(" zh")
+        options = dataclasses.replace(params.load().evaluation.tasks[task], limit=None, shots=0)
+        assert [q.example for q in questions] == sheet(task, "zh", options, sources / "datasets", 42).examples[:5]
+
+
+def test_rows_that_sources_lacks_are_an_error_with_the_command_that_fetches_them(sources, tmp_path):
+    with pytest.raises(MapleError, match="xcopa/vi/test-.*is not there") as error:
+        asked(sources, "vi")
+    assert "python -m stages.verify_rows --profile paper --task xcopa --languages vi" in error.value.do
+    with pytest.raises(MapleError, match="xquad/xquad.vi/validation-.*is not there"):
+        asked(sources, "vi", only="XQuAD written")
+    with pytest.raises(MapleError, match="xcopa has no language 'xx'"):
+        asked(sources, "xx")
+    with pytest.raises(MapleError, match="is not there"):
+        asked(tmp_path)
+    # XQuAD's shots would come from elsewhere, and Belebele has none: with shots their rows are made ones.
+    assert list(asked(sources, only="XQuAD written,Belebele letters", shots=2)) == ["Belebele letters", "XQuAD written"]
+
+
+def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path, monkeypatch):
+    table = tmp_path / "throughput.csv"
+    heading = (ROOT / "benchmarks" / "throughput.csv").read_text().splitlines()[0]
+    before = "CPU,tiny,4,8,stock,no,0.5,an earlier run,2026-01-01"  # its place is taken
+    table.write_text(f"{heading}\n{before}\n")
+    command = [sys.executable, "benchmarks/train.py", "--self-check", "--bits", "4", "--systems", "stock"]
+    done = subprocess.run([*command, "--throughput", str(table)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(table.open())
+    monkeypatch.setattr(cell_cost, "TABLES", tmp_path)
+    recipe = params.load("smoke").recipe
+    stock = dataclasses.replace(recipe, path="stock")
+    assert cell_cost.measured("CPU", "tiny", 4, 8, stock) == float(row["tokens_per_second"]) > 1
+    assert cell_cost.measured("CPU", "tiny", 4, 8, recipe) is None and "ours, packing alone" in done.stdout

@@ -1,0 +1,215 @@
+"""The whole pipeline in a fresh copy of this tree, then everything one does with a finished run.
+
+A second copy runs an experiment from nothing, on the other core, and then a cell of each bit width: sources, training
+sets, adapters and scores must be the same bytes.
+"""
+
+import csv
+import filecmp
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maple.config import params
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
+    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
+    "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9",  # any use of the network fails
+}  # fmt: skip
+CELLS = [cell.name for cell in params.load("smoke").cells]
+
+
+def copy_of_tree(folder: Path) -> Path:
+    """What a fresh clone would hold, of the working tree as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(lambda n: (ROOT / n).exists(), listed.stdout.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "copy"]):
+        subprocess.run(command, cwd=folder, check=True, env=ENVIRONMENT)
+    return folder
+
+
+def run(folder: Path, *command: str, code: int = 0) -> str:
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+# Of every bit width one cell; with it everything that it needs.
+AGAIN = [f"evaluate@{base}-multialpaca-8-42" for base in params.load("smoke").grid.bases]
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory):
+    """The finished copy; one that ran an experiment and then AGAIN; and what each said."""
+    found = [copy_of_tree(tmp_path_factory.mktemp(f"copy{i}")) for i in range(2)]
+    log = found[0].with_name("repro.txt")
+    with subprocess.Popen(["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT) as whole:
+        said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "evaluate_experiment")
+        run(found[1], "dvc", "repro", *AGAIN)
+    assert whole.returncode == 0, log.read_text()[-6000:]
+    run(found[0], "git", "add", "-A")
+    run(found[0], "git", "commit", "-qm", "finished", "--allow-empty")
+    return *found, log.read_text(), said
+
+
+@pytest.fixture
+def finished(copies):
+    """The first copy, put back to its finished state before each test."""
+    run(copies[0], "git", "checkout", "-q", "--", ".")
+    run(copies[0], "dvc", "checkout", "-q", "--force", "dvc.yaml")
+    return copies[0]
+
+
+def test_a_second_run_from_scratch_gives_the_same_bytes(copies):
+    """Sources, training sets, adapters, scores: all but the bills, which hold times, and the experiment of another rank."""
+    whole, part, *_ = copies
+    made = sorted(p.relative_to(part) for p in (part / "artifacts").rglob("*") if p.is_file() and p.name != "bill.json")
+    made = [p for p in made if not {"experiment", "experiment.json"} & set(p.parts)]
+    assert sum(p.suffix == ".safetensors" for p in made) == len(AGAIN) + 2 and len(made) > 150
+    assert [str(p) for p in made if not filecmp.cmp(whole / p, part / p, shallow=False)] == []
+
+
+def test_a_bare_clone_runs_four_stages_for_one_experiment(copies):
+    *_, said = copies
+    assert ran(said) == ["download", "prepare@bactrian-x-11", "train_experiment", "evaluate_experiment"]
+
+
+def test_tables_and_figures_made_again_are_the_same_bytes(finished):
+    stages = ["judge", "collect", "tables", "figures", "compare"]
+    run(finished, "dvc", "repro", "--force", "--single-item", *stages)
+    assert run(finished, "git", "status", "--porcelain", "paper_tables") == ""
+
+
+def test_finetuning_lowers_the_held_out_loss_of_every_cell(finished):
+    records = {cell: json.loads((finished / "artifacts/smoke/adapters" / cell / "record.json").read_text()) for cell in CELLS}
+    losses = {cell: found["heldout_loss"] for cell, found in records.items()}
+    assert {cell: loss for cell, loss in losses.items() if not loss["after"] < 0.95 * loss["before"]} == {}
+
+
+def test_every_cell_is_scored_on_every_task_and_language(finished):
+    given = params.load("smoke")
+    wanted = {(task, code) for task, options in given.evaluation.tasks.items() for code in options.languages}
+    for name in [*CELLS, *given.grid.bases, "experiment"]:
+        folder = finished / "artifacts/smoke/scores" / name
+        kept = {tuple(p.name.removesuffix(".jsonl.gz").split("-")) for p in (folder / "examples").iterdir()}
+        scored = {(s["task"], s["language"]) for s in json.loads((folder / "record.json").read_text())["scores"]}
+        assert kept == wanted
+        assert scored == {pair for pair in wanted if pair[0] != "alpaca_eval"}
+        assert (finished / "artifacts/smoke/judgements" / f"{name}.json").exists()
+
+
+def test_everything_a_person_reads_says_smoke(finished, copies):
+    texts = [p for p in (finished / "paper_tables/regenerated/smoke").rglob("*") if p.suffix in {".md", ".tex", ".svg"}]
+    assert texts and [str(p) for p in texts if "SMOKE" not in p.read_text()] == []
+    ending = copies[2][-4000:]
+    assert "SMOKE" in ending and "report.html" in ending and "dvc exp run -S lora.r=32" in ending
+
+
+def test_a_second_run_does_nothing(finished):
+    assert "Running stage" not in run(finished, "dvc", "repro")
+
+
+def test_the_plan_counts_as_trained_what_no_setting_has_outdated(finished):
+    def told() -> list[str]:
+        return run(finished, sys.executable, "-m", "stages.plan").splitlines()
+
+    count = len(CELLS)
+    assert told()[0].endswith(f"{count} cells, {count} trained already and skipped, 0 to train")
+    path = finished / "params.yaml"
+    path.write_text(re.sub(r"(\nrecipe:.*?\n  learning_rate: )\S+", r"\g<1>0.0123", path.read_text(), flags=re.S))
+    first, *rest = told()
+    assert first.endswith(f"0 trained already and skipped, {count} to train")
+    assert any(line.startswith(f"evaluation: {count + 3} models, 3 scored already") for line in rest)
+
+
+def test_changing_the_tables_code_retrains_nothing(finished):
+    path = finished / "maple" / "tables.py"
+    text = path.read_text()
+    path.write_text(text + "\n# touched\n")
+    stale = run(finished, "dvc", "status", "dvc.yaml")
+    path.write_text(text)
+    assert "tables" in stale and "train" not in stale and "evaluate" not in stale
+
+
+def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
+    rank = lambda: yaml.safe_load((finished / "params.yaml").read_text())["lora"]["r"]  # noqa: E731
+    other = 32 if rank() != 32 else 16
+    out = run(finished, "dvc", "exp", "run", "-S", f"lora.r={other}")
+    first, second, *rest = ran(out)
+    assert (first, second) == ("train_experiment", "evaluate_experiment")
+    assert set(rest) <= {"judge", "collect", "tables", "figures", "compare", "report"} and "tables" in rest
+    assert "xquad" in run(finished, "dvc", "metrics", "diff", "--all")
+    assert "xquad" in run(finished, "dvc", "exp", "show", "--csv", "--no-pager")
+    assert rank() == other
+    table = (finished / "paper_tables/regenerated/smoke/tables/table1.md").read_text()
+    assert "experiment" in table
+
+
+def test_a_queue_of_ranks_works(finished):
+    run(finished, "dvc", "exp", "run", "--queue", "-S", "lora.r=4,16", "train_experiment")
+    run(finished, "dvc", "queue", "start", "-j", "1")
+    for _ in range(120):
+        status = run(finished, "dvc", "queue", "status")
+        if "Success" in status and "Running" not in status and "Queued" not in status:
+            break
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+
+
+def test_a_pulled_run_trains_nothing(finished, tmp_path):
+    run(finished, "dvc", "remote", "add", "-f", "-d", "shared", str(tmp_path / "remote"))
+    run(finished, "dvc", "push", "-q")
+    run(finished, "dvc", "push", "-q", "--run-cache")
+    run(finished, "git", "add", "-A")
+    run(finished, "git", "commit", "-qm", "pushed", "--allow-empty")
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "-q", str(finished), str(clone))
+    run(clone, "dvc", "pull", "-q", "--run-cache", "dvc.yaml")
+    assert "Running stage" not in run(clone, "dvc", "repro")
+
+
+def test_ctrl_c_during_training_is_continued(finished):
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.train", "--name", "experiment"],
+            cwd=finished, env=ENVIRONMENT | {"PYTHONPATH": "."}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    log = finished / "work/smoke/logs/train-experiment.log"
+    log.unlink(missing_ok=True)
+    process = start()
+    while "step 2 " not in (log.read_text() if log.exists() else ""):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from the checkpoint" in out
+    bill = finished / "artifacts/smoke/adapters/experiment/bill.json"
+    again = start()
+    again.communicate(timeout=120)
+    assert again.returncode == 0 and json.loads(bill.read_text())["resumed_at_step"] >= 2
+
+
+def test_tables_are_plain_files_that_diff_can_hold_against_the_published_ones(finished):
+    for table in ("table1.csv", "table2.csv"):
+        ours = list(csv.reader(open(finished / "paper_tables/regenerated/smoke/tables" / table)))
+        theirs = list(csv.reader(open(finished / "paper_tables/published/tables" / table)))
+        assert ours[0][: len(theirs[0])] == theirs[0]
