@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check plan reproduce test compare report verify-sources clean
+.PHONY: help setup check plan reproduce test bills compare report verify-sources clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -24,10 +24,14 @@ plan: setup ## steps, memory, time, disk and money of PROFILE, per cell and in a
 reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
 	dvc repro $(PIPELINE)
+	@python -m stages.identical --profile $(PROFILE)
 
 test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+bills: setup ## keep what this run cost, for git: report and plan of other clones then know it (1 s)
+	python -m stages.bills --profile $(PROFILE)
 
 compare: setup ## our tables against the paper's; exit 0 same, 1 differs, 2 missing, 3 could not run (1 s)
 	@python -m stages.verdict --profile $(PROFILE)

@@ -31,7 +31,7 @@ def main(examples: int = 900) -> None:
             Path(shared).symlink_to(ROOT / shared)
         settings = params.load("paper")
         synthetic.write(settings.artifacts / "collected", examples)
-        answers.write(settings.artifacts / "scores", synthetic.names(), per_group=1)
+        answers.write(settings, synthetic.names(), per_group=1)
         total = 0.0
         for stage in STAGES:
             seconds, processor, peak_gb = run(stage)

@@ -11,20 +11,22 @@ from maple import tasks
 from maple.config import command
 from maple.core import storage
 from maple.judging import judgements, judges, length_control
+from maple.scoring import extraction
 from maple.core.errors import MapleError
 from maple.tasks import alpaca_eval
 
 
 def main(params, arguments):
     settings = params.judge
-    paths = sorted((params.artifacts / "scores").glob("*/examples/alpaca_eval-en.jsonl.gz"))
+    folders = [params.artifacts / "answers" / "grid", params.artifacts / "answers"]
+    paths = sorted(path for folder in folders for path in folder.glob("*/alpaca_eval-en.jsonl.gz"))
     instructions, references = texts(params) if paths else ({}, {})
     endpoint = judges.endpoint_of(settings.annotator)
     store = judgements.Store(params.work / "judgements" / f"{settings.annotator}.jsonl")
     undecided = 0
     with storage.folder(params.artifacts / "judgements") as out:
         for path in paths:
-            name = path.parent.parent.name
+            name = path.parent.name
             pairs = pairs_of(path, instructions, references)
             found = judges.judge(pairs, settings.annotator, settings.seed, store, say=functools.partial(say, name))
             result = judgements.result(name, settings.annotator, endpoint, settings.reference, settings.seed, found)
@@ -53,9 +55,9 @@ def pairs_of(path: Path, instructions: dict[str, str], references: dict[str, str
             raise MapleError(
                 f"{path}: no instruction and reference for row {row['id']}",
                 why="the answers were generated for another revision of AlpacaEval",
-                do="delete that scores folder and run evaluate again",
+                do="delete that answer folder and run `dvc repro`",
             )
-        pairs.append(judgements.Pair(row["id"], instruction, references[instruction], row["prediction"]))
+        pairs.append(judgements.Pair(row["id"], instruction, references[instruction], extraction.predict(row, tasks.get("alpaca_eval").answer_part, "none")))
     return pairs
 
 

@@ -4,97 +4,75 @@
     python -m stages.train --name experiment
 """
 
-import dataclasses
+import contextlib
 import logging
 import sys
 import time
 
-from maple.config import catalogue, command, environment
-from maple.core import progress, storage
-from maple.models import loading, shapes
-from maple.training import adapter_folder, batches, loop
+from maple.config import bills, catalogue, command, environment
+from maple.core import storage
+from maple.core.progress import Progress
+from maple.planning.place import place_in_grid
 
 
 def main(params, arguments):
-    cell, recipe = params.cell_of(arguments.name)
+    from maple.training import adapter_folder, loop, run
+
+    name = arguments.name
+    cell, recipe = params.cell_of(name)
     source = catalogue.models()[cell.base.model]
     weights = source.folder(params.artifacts / "sources")
-    prepared = params.artifacts / "prepared" / cell.dataset / "tokens" / cell.base.model
-    rows, validation = (batches.Rows(prepared / f"{part}.arrow") for part in ("train", "validation"))
-    shape = shapes.Shape.of_config(storage.read_json(weights / "config.json"))
-    settings = {
-        "profile": params.profile,
-        "name": arguments.name,
-        "model": cell.base.model,
-        "bits": cell.base.bits,
-        "dataset": cell.dataset,
-        "rank": cell.rank,
-        "seed": cell.seed,
-        "alpha": loading.lora_alpha(recipe, cell.rank),
-        "recipe": dataclasses.asdict(recipe),
-        "rows": {"train": storage.sha256(prepared / "train.arrow"), "validation": storage.sha256(prepared / "validation.arrow")},
-        "base": source.card(),
-    }
+    tokens = params.artifacts / "prepared" / cell.dataset / "tokens" / cell.base.model
+    settings = run.settings_of(name, cell, recipe, tokens, source.card(), params.profile)
+    checkpoint = params.work / "checkpoints" / name / "state.pt"
 
-    bill = environment.Bill()
+    bill = bills.Bill()
     environment.settle(params)
-    import torch
-
-    torch.manual_seed(cell.seed)
-    base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
-    tuned = loading.add_lora(base, recipe, cell.rank)
-    processes = loop.Processes()
-    checkpoint = params.work / "checkpoints" / arguments.name / "state.pt"
-    before = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
-    plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed)
-    names = [cell.name for cell in params.cells]
-    place = progress.place_in_grid(params.artifacts / "adapters", names, arguments.name, settings["recipe"])
-    label = f"{place}: train {arguments.name}" if place else f"train {arguments.name}"
-    if processes.rank == 0:
-        print(", ".join(filter(None, [label, place.left(0) if place else ""])), file=sys.stderr)
-    with progress.Progress(len(plan), label, "steps") as bar:
-        stamps = [time.perf_counter()]
-
-        def report(row):
-            stamps.append(time.perf_counter())
-            speed = row["tokens"] / (stamps[-1] - stamps[-2])
-            logging.info("step %d loss %.4f, %.0f tokens/s", row["step"], row["loss"], speed)
-            left = place.left(stamps[-1] - stamps[0]) if place else ""
-            bar.advance(1, ", ".join(filter(None, [f"loss {row['loss']:.3f}", f"{speed:,.0f} tokens/s", left])))
-
-        outcome = loop.finetune(tuned, rows, recipe, cell.seed, settings, checkpoint, report, processes, bar.start_at)
-    after = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
-    if processes.rank:
+    trained = run.train(settings, cell, recipe, weights, tokens, checkpoint, watching(params, name, settings["recipe"]))
+    if trained.processes.rank:
         return
-
-    tokens = sum(row["tokens"] for row in outcome.curve)
-    result = settings | {
-        "schema": adapter_folder.SCHEMA,
-        "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
-        "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
-        "steps": len(outcome.curve),
-        "tokens": {"all": tokens, "answer": sum(row["answer_tokens"] for row in outcome.curve)},
-        "heldout_loss": {"before": before, "after": after, "rows": len(validation)},
-        "loss": [row["loss"] for row in outcome.curve],
-        "versions": environment.versions(),
-    }
-    with storage.folder(params.artifacts / "adapters" / arguments.name) as folder:
-        adapter_folder.save(tuned, folder, source)
+    outcome, record = trained.outcome, trained.record
+    with storage.folder(params.artifacts / "adapters" / name) as folder:
+        adapter_folder.save(trained.model, folder, source)
         storage.write_csv(folder / "curve.csv", outcome.curve, list(outcome.curve[0]))
-        storage.write_text(folder / "README.md", adapter_folder.card(result, source.card()))
-        storage.write_json(
-            folder / "bill.json",
-            bill.total(
-                training_seconds=round(outcome.seconds, 3),
-                tokens_per_second=round(tokens / outcome.seconds, 1),
-                micro_batch_tokens=outcome.micro_batch_tokens,
-                resumed_at_step=outcome.resumed_at,
-                processes=processes.count,
-            ),
-        )
-        storage.write_json(folder / "record.json", result)
+        storage.write_json(folder / "record.json", record)
+    spent = bill.total(
+        training_seconds=round(outcome.seconds, 3),
+        tokens_per_second=round(record["tokens"]["all"] / outcome.seconds, 1),
+        micro_batch_tokens=outcome.micro_batch_tokens,
+        resumed_at_step=outcome.resumed_at,
+        processes=trained.processes.count,
+    )
+    bills.write(params, "train", name, spent)
     loop.forget(checkpoint)
-    print(f"{arguments.name}: held-out loss {before:.3f} -> {after:.3f}, {len(outcome.curve)} steps, {outcome.seconds:.0f} s")
+    before, after = (record["heldout_loss"][when] for when in ("before", "after"))
+    print(f"{name}: held-out loss {before:.3f} -> {after:.3f}, {len(outcome.curve)} steps, {outcome.seconds:.0f} s")
+
+
+def watching(params, name, recipe):
+    """What a person sees while a cell trains: its place in the grid, loss, speed and the time left."""
+    from maple.training.run import Watch
+
+    @contextlib.contextmanager
+    def watch(steps, processes):
+        names = [cell.name for cell in params.cells]
+        place = place_in_grid(params.artifacts / "adapters", bills.known(params), names, name, recipe)
+        label = f"{place}: train {name}" if place else f"train {name}"
+        if processes.rank == 0:
+            print(", ".join(filter(None, [label, place.left(0) if place else ""])), file=sys.stderr)
+        stamps = [time.perf_counter()]
+        with Progress(steps, label, "steps") as bar:
+
+            def report(row):
+                stamps.append(time.perf_counter())
+                speed = row["tokens"] / (stamps[-1] - stamps[-2])
+                logging.info("step %d loss %.4f, %.0f tokens/s", row["step"], row["loss"], speed)
+                left = place.left(stamps[-1] - stamps[0]) if place else ""
+                bar.advance(1, ", ".join(filter(None, [f"loss {row['loss']:.3f}", f"{speed:,.0f} tokens/s", left])))
+
+            yield Watch(report, bar.start_at)
+
+    return watch
 
 
 if __name__ == "__main__":

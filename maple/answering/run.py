@@ -1,34 +1,38 @@
-"""One model on all tasks and languages: answers kept as they come, then scored and written as a score folder."""
+"""One model on all tasks and languages: its answers, kept as they come, then written as an answer folder.
+
+    answers/<name>/record.json                         what was asked, of which model; the same bytes at every run
+    answers/<name>/<task>-<language>.jsonl.gz          one line per example: prompt, answer, reference
+
+Nothing here is a score. `maple/scoring` turns the folder into scores on a CPU, as often as a metric changes.
+"""
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from maple.config import environment
-from maple.core import storage
-from maple.metrics import bootstrap
-from maple.scoring import score_record
-from maple.core.errors import MapleError
-from maple.config.params import Evaluation
-from maple.answering.store import Store
-from maple.core.progress import Progress
 from maple.answering.questions import Question, Sheet, questions, sheet
+from maple.answering.store import Store
+from maple.config import bills, environment
+from maple.config.params import Evaluation
+from maple.core import source_code, storage
+from maple.core.errors import MapleError
+from maple.core.progress import Progress
 
-# Of the interval in a record. The tables' own (tables.confidence) are computed again, from the examples.
-CONFIDENCE = 0.95
-# What turns examples into answers: stored answers of an earlier version of these are not used.
-ENGINE = ("questions", "encoding", "loglikelihood", "generate", "decode_attention", "forward", "tree_attention", "prefix_tree")
+SCHEMA = "maple.answers/1"
+# Which libraries can move an answer.
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
+# Where the code begins that turns examples into answers. Answers stored by other code than this and all that it imports
+# from these two packages are not used.
+ENGINE = ("answering/questions.py", "answering/loglikelihood.py", "answering/generate.py", "models/loading.py")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored: a base, or an adapter on it. `identity` tells its weights from any others (hashes, revisions)."""
+    """What is asked: a base, or an adapter on it. `identity` tells its weights from any others (hashes, revisions)."""
 
     name: str
     kind: str
@@ -64,7 +68,7 @@ class Loaded:
         return self._pair
 
 
-def evaluate(
+def answer(
     subject: Subject,
     load: Callable[[], tuple[Any, Any]],
     evaluation: Evaluation,
@@ -72,14 +76,14 @@ def evaluate(
     work: Path,
     destination: Path,
     profile: str,
-) -> dict[str, Any]:
-    """Score a model and write its score folder; returns the record.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask a model everything and write its answer folder; returns the record and what it cost.
 
     `load()` gives (model, tokeniser). `sources` holds datasets/<key> and, if the download stage made it,
     record.json. Answers are kept in `work`/<task>-<language>.jsonl: whatever stops this, the same call goes on
     from there and ends with the same bytes.
     """
-    bill = environment.Bill()
+    bill = bills.Bill()
     versions = environment.versions()
     entries = _entries(sources)
     loaded = Loaded(load)
@@ -89,44 +93,26 @@ def evaluate(
         for name, options in evaluation.tasks.items()
         for language in options.languages
     ]
-    rows: list[dict] = []
-    counts: dict[str, dict[str, int]] = {}
+    listed: list[dict[str, Any]] = []
     spent: dict[str, dict[str, float]] = {}
-    with storage.folder(destination) as folder, Progress(
-        sum(len(asked.examples) for asked in sheets), f"evaluate {subject.name}", "examples"
-    ) as bar:
+    total = sum(len(asked.examples) for asked in sheets)
+    with storage.folder(destination) as folder, Progress(total, f"answer {subject.name}", "examples") as bar:
         for asked in sheets:
             start = time.time()
             store, usage = answers(asked, subject, loaded, evaluation, work, versions, bar)
-            examples = list(judged(asked, store))
-            storage.write_jsonl_gz(folder / "examples" / f"{asked.name}.jsonl.gz", examples)
+            storage.write_jsonl_gz(folder / f"{asked.name}.jsonl.gz", (_line(asked, store, e) for e in asked.examples))
             revision = entries.get(asked.task.source, {}).get("commit", "local")
-            rows += _scores(asked, examples, subject, revision, versions, evaluation)
-            counts |= {asked.name: found} if (found := _counts(asked, store)) else {}
-            seconds = time.time() - start
-            cost = spent.setdefault(asked.task.name, {"seconds": 0.0, "examples": 0, "reused": 0, "tokens": 0, "tokens_computed": 0})
-            for key, value in zip(cost, (seconds, len(examples), usage["reused"], usage["asked"], usage["computed"])):
+            listed.append(_listed(asked, subject, revision, versions) | _counts(asked, store))
+            cost = spent.setdefault(asked.task.name, dict.fromkeys(("seconds", "examples", *usage), 0))
+            for key, value in {"seconds": time.time() - start, "examples": len(asked.examples), **usage}.items():
                 cost[key] = round(cost[key] + value, 3)
-        found = {
-            "schema": score_record.SCHEMA,
-            "profile": profile,
-            "kind": subject.kind,
-            "name": subject.name,
-            "model": subject.model,
-            "bits": subject.bits,
-            "dataset": subject.dataset,
-            "rank": subject.rank,
-            "seed": subject.seed,
-            "evaluated_bits": subject.evaluated_bits,
-            "scores": rows,
-            "counts": counts,
-            "heldout_loss": subject.heldout_loss,
-            "sources": {key: entries[key] for key in sorted({asked.task.source for asked in sheets} & set(entries))},
-            "versions": versions,
-        }
-        storage.write_json(folder / "bill.json", bill.total(load_seconds=round(loaded.seconds, 3), tasks=spent))
-        storage.write_json(folder / "record.json", score_record.check(found))
-    return found
+        described = dataclasses.asdict(subject)
+        del described["identity"]
+        record = {"schema": SCHEMA, "profile": profile, **described, "sheets": listed}
+        record["sources"] = {key: entries[key] for key in sorted({asked.task.source for asked in sheets} & set(entries))}
+        record["versions"] = versions
+        storage.write_json(folder / "record.json", record)
+    return record, bill.total(load_seconds=round(loaded.seconds, 3), tasks=spent)
 
 
 def answers(
@@ -142,26 +128,26 @@ def answers(
         "batch_tokens": evaluation.batch_tokens,
         "evaluated_bits": subject.evaluated_bits,
         "identity": subject.identity,
-        "versions": {name: versions[name] for name in score_record.LIBRARIES},
-        "engine": storage.fingerprint([storage.sha256(Path(__file__).with_name(f"{name}.py")) for name in ENGINE]),
+        "versions": {name: versions[name] for name in LIBRARIES},
+        "engine": engine(),
     }
     store = Store(work / f"{asked.name}.jsonl", settings)
     bar.advance(len(store.rows), asked.name)
-    reused = len(store.rows)
+    usage = {"reused": len(store.rows), "tokens": 0, "tokens_computed": 0}
     if store.sealed:
-        return store, {"reused": reused, "asked": 0, "computed": 0}
+        return store, usage
 
     from maple.answering import encoding, generate, loglikelihood
 
     model, tokeniser = loaded()
-    usage = loglikelihood.Usage()
+    spent = loglikelihood.Usage()
     scored = asked.options.scoring == "loglikelihood"
     room = loglikelihood.context_length(model) - (0 if scored else asked.options.max_new_tokens)
     listed = questions(asked, room, count=lambda text: len(encoding.encode(tokeniser, text)))
     done = {place for place, question in enumerate(listed) if question.example.id in store.rows}
     if scored:
         requests = [(question.prompt, question.options) for question in listed]
-        batches = loglikelihood.score(model, tokeniser, requests, evaluation.batch_tokens, done, usage)
+        batches = loglikelihood.score(model, tokeniser, requests, evaluation.batch_tokens, done, spent)
     else:
         batches = generate.generate_batches(
             model,
@@ -171,13 +157,21 @@ def answers(
             asked.form.stop,
             evaluation.batch_tokens,
             done,
-            usage,
+            spent,
         )
     for batch in _named(batches, asked, listed):
-        store.append(_kept(listed[place], answer) for place, answer in sorted(batch.items()))
+        store.append(_kept(listed[place], found) for place, found in sorted(batch.items()))
         bar.advance(len(batch), asked.name)
     store.seal()
-    return store, {"reused": reused, **dataclasses.asdict(usage)}
+    return store, usage | {"tokens": spent.asked, "tokens_computed": spent.computed}
+
+
+@cache
+def engine() -> str:
+    """Changes with the code that turns examples into answers."""
+    package = Path(__file__).parents[1]
+    files = source_code.closure(package / name for name in ENGINE)
+    return storage.fingerprint(sorted(storage.sha256(f) for f in files if f.parent.name in ("answering", "models")))
 
 
 def _named(batches: Iterator[dict], asked: Sheet, listed: list[Question]) -> Iterator[dict]:
@@ -194,69 +188,50 @@ def _named(batches: Iterator[dict], asked: Sheet, listed: list[Question]) -> Ite
         ) from error
 
 
-def _kept(question: Question, answer: Any) -> dict[str, Any]:
+def _kept(question: Question, found: Any) -> dict[str, Any]:
     """One line of the store: what was shown and what came back."""
     row: dict[str, Any] = {"id": question.example.id, "prompt": question.prompt}
     if question.options is None:
-        row["output"] = answer
+        row["output"] = found
     else:
         row["options"] = [
             {"text": text, "logprob": round(score.logprob, 6), "tokens": score.tokens, "bytes": score.bytes, "greedy": score.greedy}
-            for text, score in zip(question.options, answer)
+            for text, score in zip(question.options, found)
         ]
     notes = {"shots_dropped": question.shots_dropped, "shortened": question.shortened}
     return row | {key: value for key, value in notes.items() if value}
 
 
-def judged(asked: Sheet, store: Store) -> Iterator[dict[str, Any]]:
-    """Each example with its answer, prediction and scores, in upstream's order."""
-    for example in asked.examples:
-        row = dict(store.rows[example.id])
-        if "options" in row:
-            prediction = choose(row["options"], asked.options.normalisation)
-        else:
-            prediction = asked.task.extract(row["output"], example, asked.form)
-        row |= {"prediction": prediction, "reference": example.reference}
-        yield row | {"scores": asked.task.score(prediction, example, asked.options.repair)}
+def _line(asked: Sheet, store: Store, example: Any) -> dict[str, Any]:
+    """One line of the answer folder: the store's, and what a score needs besides it."""
+    row = dict(store.rows[example.id])
+    options = asked.form.options(example)
+    if "output" in row and options is not None:
+        # A generated text is matched with the options that the model was shown.
+        row["options"] = [{"text": text} for text in options]
+    return row | {"reference": example.reference}
 
 
-def choose(options: list[dict[str, Any]], normalisation: str) -> int:
-    """The option with the highest log-likelihood (per byte or token if so asked); the first of equal ones.
-
-    >>> choose([{"logprob": -4.0, "bytes": 2}, {"logprob": -5.0, "bytes": 10}], "bytes")
-    1
-    """
-    def value(option: dict[str, Any]) -> float:
-        return option["logprob"] if normalisation == "none" else option["logprob"] / option[normalisation]
-
-    return max(range(len(options)), key=lambda place: value(options[place]))
-
-
-def _scores(
-    asked: Sheet, examples: list[dict], subject: Subject, revision: str, versions: dict[str, str], evaluation: Evaluation
-) -> Iterator[dict[str, Any]]:
-    """One row per metric; none for a task that only a judge can score."""
-    for place, metric in enumerate(asked.task.metrics):
-        values = [row["scores"][metric] for row in examples if metric in row["scores"]]
-        if not values:
-            continue
-        rng = np.random.default_rng(evaluation.seed)
-        value, low, high = bootstrap.interval(values, evaluation.bootstrap_samples, CONFIDENCE, rng)
-        yield {
-            "task": asked.task.name,
-            "language": asked.language,
-            "metric": metric,
-            "primary": place == 0,
-            "value": value,
-            "n": len(values),
-            "low": low,
-            "high": high,
-            "chance": asked.task.chance,
-            "signature": score_record.signature(asked, metric, subject.base, revision, versions),
-        }
+def _listed(asked: Sheet, subject: Subject, revision: str, versions: dict[str, str]) -> dict[str, Any]:
+    """What a sheet's answers depend on besides the model's weights; `texts` covers every character shown to the model."""
+    options = asked.options
+    return {
+        "task": asked.task.name,
+        "language": asked.language,
+        "n": len(asked.examples),
+        "prompt": f"{asked.form.name}@{asked.form.fingerprint[:8]}",
+        "shots": f"{options.shots}" + (f"/{options.shot_language}" if options.shots else ""),
+        "scoring": options.scoring,
+        "max_new_tokens": options.max_new_tokens,
+        "split": options.split + ("/repaired" if options.repair else ""),
+        "source": f"{asked.task.source}@{revision[:7]}",
+        "base": subject.base,
+        "libraries": {name: versions[name] for name in LIBRARIES},
+        "texts": storage.fingerprint(asked.texts(), 32),
+    }
 
 
-def _counts(asked: Sheet, store: Store) -> dict[str, int]:
+def _counts(asked: Sheet, store: Store) -> dict[str, dict[str, int]]:
     """What was not as asked: examples whose shots or text did not fit, and rows whose upstream fault was repaired."""
     rows = store.rows.values()
     found = {
@@ -264,7 +239,7 @@ def _counts(asked: Sheet, store: Store) -> dict[str, int]:
         "shortened": sum(row.get("shortened", False) for row in rows),
         "repaired": sum(example.repaired for example in asked.examples),
     }
-    return {key: value for key, value in found.items() if value}
+    return {"counts": {key: value for key, value in found.items() if value}}
 
 
 def _entries(sources: Path) -> dict[str, Any]:
@@ -272,25 +247,3 @@ def _entries(sources: Path) -> dict[str, Any]:
     path = sources / "record.json"
     found = storage.read_json(path)["datasets"] if path.exists() else {}
     return {key: {name: value for name, value in entry.items() if name != "files"} for key, entry in found.items()}
-
-
-def averages(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """{task: {metric: mean over languages}} and the mean of the primary metrics over tasks, all unweighted.
-
-    In decimals, as the tables have them: binary floats would round some means the other way.
-
-    >>> averages([{"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.2, 0.4)])
-    {'xnli': {'accuracy': 0.3}, 'average': 0.3}
-    """
-    values: dict[str, dict[str, list[Decimal]]] = {}
-    primary = {}
-    for row in rows:
-        values.setdefault(row["task"], {}).setdefault(row["metric"], []).append(Decimal(repr(row["value"])))
-        if row["primary"]:
-            primary[row["task"]] = row["metric"]
-    means = {task: {metric: sum(v) / len(v) for metric, v in metrics.items()} for task, metrics in values.items()}
-    firsts = [means[task][metric] for task, metric in primary.items()]
-    found: dict[str, Any] = {
-        task: {metric: float(round(mean, 6)) for metric, mean in metrics.items()} for task, metrics in means.items()
-    }
-    return found | {"average": float(round(sum(firsts) / len(firsts), 6))} if firsts else found

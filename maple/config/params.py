@@ -23,6 +23,9 @@ from maple.core.errors import MapleError, nearest
 TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum", "alpaca_eval")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROFILES = Path("profiles")
+EXPERIMENT = "experiment"
+# Tasks whose metric has a documented fault that `scoring.repair` corrects: maple/metrics/qa.py.
+REPAIRED_METRICS = ("mlqa",)
 # What numbers, alone or in a list, must be: (accepted, in words, keys). Values that are null are left to the type.
 RANGES = (
     (
@@ -31,7 +34,7 @@ RANGES = (
         (
             *("lora.r", "grid.ranks", "train.max_steps", "recipe.batch_rows", "recipe.max_steps", "recipe.micro_batch_tokens"),
             *("recipe.checkpoint_steps", "prepare.rows", "prepare.validation_rows", "prepare.max_length"),
-            *("prepare.overlap_ngram", "prepare.processes", "evaluation.batch_tokens", "evaluation.bootstrap_samples"),
+            *("prepare.overlap_ngram", "prepare.processes", "evaluation.batch_tokens", "tables.bootstrap_samples"),
         ),
     ),
     (
@@ -144,7 +147,6 @@ class TaskOptions:
     split: str
     limit: int | None
     scoring: Literal["loglikelihood", "generation"]
-    normalisation: Literal["none", "bytes", "tokens"]
     shots: int
     shot_language: str
     prompt_set: str
@@ -160,9 +162,16 @@ class TaskOptions:
 class Evaluation:
     seed: int
     batch_tokens: int
-    bootstrap_samples: int
     base_precision: Literal["trained", "4", "8", "16"]
     tasks: dict[str, TaskOptions]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How stored answers become scores; nothing here asks a model again."""
+
+    normalisation: dict[str, Literal["none", "bytes", "tokens"]]
+    repair: list[str]
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,8 @@ class Tables:
     accept_missing: bool
     claim_margin: float
     confidence: float
+    bootstrap_samples: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,7 @@ class Params:
     datasets: dict[str, TrainingSet]
     prepare: Prepare
     evaluation: Evaluation
+    scoring: Scoring
     judge: Judge
     tables: Tables
 
@@ -222,7 +234,7 @@ class Params:
         """The cell and recipe behind a folder name: `experiment`, or a cell's name, of the grid or beside it."""
         from maple.config import catalogue
 
-        if name == "experiment":
+        if name == EXPERIMENT:
             return self.experiment, self.recipe_of_experiment()
         cell = Cell.parse(name)
         for noun, word, known in (("model", cell.base.model, catalogue.models()), ("training set", cell.dataset, self.datasets)):
@@ -245,6 +257,10 @@ class Params:
     def artifacts(self) -> Path:
         """Outputs that DVC caches."""
         return Path("artifacts", self.profile)
+
+    def folder(self, kind: Literal["answers", "scores"], name: str) -> Path:
+        """A model's answers or scores. The experiment stands apart, so that it can change without the grid."""
+        return self.artifacts / kind / name if name == EXPERIMENT else self.artifacts / kind / "grid" / name
 
     @property
     def work(self) -> Path:
@@ -366,11 +382,16 @@ def _check_names(params: Params, path: Path) -> None:
         for code in task.languages:
             if code not in languages.of_task(name):
                 raise _unknown(path, f"evaluation.tasks.{name}.languages", f"{name} language", code, languages.of_task(name))
+        if task.scoring == "loglikelihood" and name not in params.scoring.normalisation:
+            raise _wrong(path, f"scoring.normalisation.{name}", "missing", "none, bytes or tokens, for each task scored by loglikelihood")
         if not 0 <= task.shots <= 8:
             raise _wrong(path, f"evaluation.tasks.{name}.shots", task.shots, "0 to 8")
         for key in ("limit", "max_new_tokens"):
             if getattr(task, key) is not None and getattr(task, key) < 1:
                 raise _wrong(path, f"evaluation.tasks.{name}.{key}", getattr(task, key), "a whole number from 1")
+    for name in params.scoring.repair:
+        if name not in REPAIRED_METRICS:
+            raise _unknown(path, "scoring.repair", "metric to repair", name, REPAIRED_METRICS)
     asked = params.evaluation.tasks.get("alpaca_eval")
     if asked and (asked.prompt_set == "bactrian") != (params.prepare.template == "bactrian"):
         raise MapleError(

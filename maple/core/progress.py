@@ -1,15 +1,12 @@
 """Progress on stderr: a bar with the time left on a terminal, else a plain line at most every 30 seconds.
 
-    with Progress(total=120, label="evaluate xnli", unit="rows") as bar:
+    with Progress(total=120, label="answer xnli", unit="rows") as bar:
         bar.advance(8, "ar")
 """
 
-import json
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 LINE_SECONDS = 30
 BAR_SECONDS = 0.2
@@ -78,40 +75,6 @@ class Progress:
 
     def _amount(self, value: float) -> str:
         return size(value) if self.unit == "bytes" else f"{value:,.0f}"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a cell stands in the grid. `seconds`: what the cells from it on will take, None while none is finished."""
-
-    number: int
-    total: int
-    seconds: float | None
-
-    def __str__(self) -> str:
-        return f"cell {self.number} of {self.total}"
-
-    def left(self, passed: float) -> str:
-        """`4 min 00 s left in the grid`, this many seconds into the cell; empty while that is not known.
-
-        >>> Place(3, 12, 240.0).left(60)
-        '3 min 00 s left in the grid'
-        """
-        return "" if self.seconds is None else f"{duration(max(self.seconds - passed, 0))} left in the grid"
-
-
-def place_in_grid(folder: Path, names: list[str], name: str, recipe: dict[str, Any]) -> Place | None:
-    """By the finished cells of this recipe in `folder`; None for a name that is no cell of the grid.
-
-    Cells that other processes are at, if any, count as not begun.
-    """
-    if name not in names:
-        return None
-    paths = [folder / other for other in names if other != name and (folder / other / "record.json").exists()]
-    finished = [path for path in paths if json.loads((path / "record.json").read_text())["recipe"] == recipe]
-    seconds = [json.loads((path / "bill.json").read_text())["seconds"] for path in finished]
-    to_come = len(names) - len(seconds)
-    return Place(len(seconds) + 1, len(names), sum(seconds) / len(seconds) * to_come if seconds else None)
 
 
 def duration(seconds: float) -> str:

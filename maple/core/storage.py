@@ -1,7 +1,7 @@
 """Writing results so that presence means completeness: to a temporary name first, renamed last.
 
 A record is a JSON file that a stage writes last. `record.json` holds only what the inputs determine, so it
-is the same bytes on every CPU run; time, memory and machine go to `bill.json` beside it.
+is the same bytes on every CPU run; time, memory and machine go to a bill (maple/config/bills.py).
 """
 
 import contextlib

@@ -65,7 +65,7 @@ class Store:
 def result(
     name: str, annotator: str, endpoint: str | None, reference: str, seed: int, found: dict[str, float | None]
 ) -> dict[str, Any]:
-    """The content of judgements/<name>.json; what the judge could not decide is missing from n, rate and interval."""
+    """The content of judgements/<name>.json; what the judge could not decide is missing from n and rate."""
     preferences = {key: value for key, value in found.items() if value is not None}
     return {
         "schema": "maple.judgements/1",

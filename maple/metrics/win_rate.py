@@ -11,14 +11,12 @@ class WinRate(NamedTuple):
     n: int
     winrate: float
     standard_error: float
-    low: float
-    high: float
 
 
 def win_rate(preferences: Sequence[float]) -> WinRate:
     """Mean preference (0 the reference's answer is better, 1 the model's, 0.5 a draw; judges may give values between).
 
-    The standard error is that of the mean, with n - 1; `low` and `high` bound its normal 95 % interval, cut to 0..1.
+    The standard error is that of the mean, with n - 1.
     What a judge could not decide must not be in the list: a missing preference is not a loss.
 
     >>> win_rate([1, 0, 0.5, 0.5])[:2]
@@ -34,5 +32,4 @@ def win_rate(preferences: Sequence[float]) -> WinRate:
     n = len(preferences)
     mean = math.fsum(preferences) / n
     variance = math.fsum((p - mean) ** 2 for p in preferences) / (n - 1) if n > 1 else 0.0
-    error = math.sqrt(variance / n)
-    return WinRate(n, mean, error, max(0.0, mean - 1.959964 * error), min(1.0, mean + 1.959964 * error))
+    return WinRate(n, mean, math.sqrt(variance / n))

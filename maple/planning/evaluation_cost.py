@@ -1,13 +1,13 @@
-"""What scoring one model will cost: examples, tokens and hours, before any data is there.
+"""What one model's answers will cost: examples, tokens and hours, before any data is there.
 
 The examples are upstream's own counts. The tokens of each are assumed, with Llama's tokeniser and this project's
 sharing of prefixes in mind; finished score folders of the same grid replace the guess (`hours_of`).
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+from typing import Any
 
 from maple.planning.cell_cost import ASSUMED_MFU, Device
 from maple.config.params import Evaluation
@@ -74,11 +74,11 @@ def assumed_hours(evaluation: Evaluation, shape: Shape, bits: int, device: Devic
     return shape.forward_flops * (read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU) / peak / 3600
 
 
-def hours_of(scores: Path, base: str) -> float | None:
+def hours_of(bills: Mapping[tuple[str, str], dict[str, Any]], base: str) -> float | None:
     """Median of what this grid's finished models on the same base took; None if there is none.
 
     Bills of a run that found answers stored already, killed before or scored again, say nothing and do not count.
     """
-    bills = [json.loads(path.read_text()) for path in sorted(scores.glob(f"{base}*/bill.json"))]
-    whole = [bill["seconds"] for bill in bills if not any(task["reused"] for task in bill["tasks"].values())]
+    found = [bill for (verb, name), bill in bills.items() if verb == "answer" and name.split(".")[0] == base]
+    whole = [bill["seconds"] for bill in found if not any(task["reused"] for task in bill["tasks"].values())]
     return median(whole) / 3600 if whole else None

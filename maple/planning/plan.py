@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from maple.config import catalogue
+from maple.config import bills, catalogue
 from maple.planning import cell_cost, evaluation_cost
 from maple.config.cell import Base, Cell
 from maple.planning.cell_cost import Device, Memory, Rows
@@ -48,14 +48,14 @@ class Line:
 
 
 def stages_of(params: Params, name: str) -> tuple[str, str]:
-    """DVC's names of the stages that train and score a cell, a base (which nothing trains) or the experiment."""
+    """DVC's names of the stages that train and ask a cell, a base (which nothing trains) or the experiment."""
     if name == "experiment":
-        return "train_experiment", "evaluate_experiment"
+        return "train_experiment", "answer_experiment"
     if name in {base.name for base in params.bases}:
-        return "", f"evaluate_base@{name}"
+        return "", f"answer_base@{name}"
     cell = Cell.parse(name)
     item = f"{cell.base.name}-{cell.dataset}-{cell.rank}-{cell.seed}"
-    return f"train@{item}", f"evaluate@{item}"
+    return f"train@{item}", f"answer@{item}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def outdated(params: Params, names: list[str]) -> Outdated | None:
     finished = {
         stage
         for name in names
-        for stage, kind in zip(stages_of(params, name), ("adapters", "scores"))
+        for stage, kind in zip(stages_of(params, name), ("adapters", "answers"))
         if stage and _done(params, kind, name)
     }
     if not finished:
@@ -138,20 +138,20 @@ def scorings(params: Params, device: Device, again: Collection[str] = ()) -> lis
 
 def scoring(params: Params, name: str, base: Base, device: Device, again: Collection[str] = ()) -> Scoring:
     """A cell that is trained again is scored again."""
-    scores = params.artifacts / "scores"
-    hours = evaluation_cost.hours_of(scores, base.name)
+    hours = evaluation_cost.hours_of(bills.known(params), base.name)
     measured = hours is not None
     if not measured:
         hours = START_SECONDS[params.sources] / 3600
         if params.sources == "hub":
             shape = shape_of(params, base.model)
             hours += evaluation_cost.assumed_hours(params.evaluation, shape, base.bits, device)
-    done = _done(params, "scores", name) and not set(stages_of(params, name)) & set(again)
+    done = _done(params, "answers", name) and not set(stages_of(params, name)) & set(again)
     return Scoring(name, done, hours, measured)
 
 
 def _done(params: Params, kind: str, name: str) -> bool:
-    return (params.artifacts / kind / name / "record.json").exists()
+    folder = params.folder("answers", name) if kind == "answers" else params.artifacts / kind / name
+    return (folder / "record.json").exists()
 
 
 def shape_of(params: Params, model: str) -> Shape:
@@ -182,9 +182,9 @@ def rows_of(params: Params, dataset: str, model: str) -> Rows:
 
 def speed_in_this_grid(params: Params, cell: Cell) -> float | None:
     """Median tokens per second of this profile's finished cells on the same base at the same rank."""
-    pattern = f"{cell.base.name}.*.r{cell.rank}.s*/bill.json"
-    bills = sorted((params.artifacts / "adapters").glob(pattern))
-    speeds = [json.loads(path.read_text())["tokens_per_second"] for path in bills]
+    same = rf"{re.escape(cell.base.name)}\.[^.]+\.r{cell.rank}\.s\d+"
+    found = bills.known(params).items()
+    speeds = [bill["tokens_per_second"] for (verb, name), bill in found if verb == "train" and re.fullmatch(same, name)]
     return median(speeds) if speeds else None
 
 

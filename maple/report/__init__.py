@@ -14,6 +14,7 @@ import markupsafe
 from markdown_it import MarkdownIt
 
 from maple.results import collect
+from maple.config import bills
 from maple.config.params import Params
 from maple.report import data, records, results, runs
 from maple.results.tables import SMOKE
@@ -25,6 +26,8 @@ DEVIATIONS = Path("docs", "DEVIATIONS.md")
 def page(params: Params) -> str:
     """The page of one profile, from artifacts/<profile> and paper_tables/regenerated/<profile>."""
     found = collect.load(params.artifacts / "collected")
+    # Those that git keeps: with the times of each run in it, the page would differ at every run.
+    spent = bills.kept(params)
     verdicts, claims = results.verdicts(params.regenerated / "compare"), results.claims(params.regenerated / "compare")
     tables = results.paper_tables(params.regenerated / "tables", verdicts)
     environment = jinja2.Environment(
@@ -40,7 +43,7 @@ def page(params: Params) -> str:
         smoke=SMOKE if params.sources == "smoke" else None,
         style=markupsafe.Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=markupsafe.Markup((HERE / "script.js").read_text(encoding="utf-8")),
-        runs=runs.summary(found),
+        runs=runs.summary(found, spent),
         tables=tables,
         summary=verdicts["summary"],
         claims=claims,
@@ -52,7 +55,7 @@ def page(params: Params) -> str:
         sources=data.sources(params),
         deviations=DEVIATIONS.read_text(encoding="utf-8") if DEVIATIONS.is_file() else "",
         payload=_embedded(
-            {"cells": [cell for table in tables for cell in table["details"]]} | records.compact(found, params)
+            {"cells": [cell for table in tables for cell in table["details"]]} | records.compact(found, params, spent)
         ),
     )
 

@@ -16,26 +16,27 @@ BUDGET, MOST = 16000, 4
 HEAD, TAIL, ANSWER = 240, 420, 240
 
 
-def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> dict[str, Any]:
-    """`items`: [task, language, id, prompt, options, reference]; `answers` by name: one per item, 0 where it has none.
+def compact(folders: dict[str, tuple[Path, Path]], groups: list[tuple[str, str]]) -> dict[str, Any]:
+    """`folders` has each model's answers and scores by name. `items`: [task, language, id, prompt, options, reference]; `answers` by name: one per item, 0 where it has none.
 
     An answer is [text, score, what was read from it] for generated text, the last 0 if it is the text itself, and
     [place of the chosen option, score, log-likelihoods] for options.
     """
-    count = max(1, min(MOST, BUDGET // max(1, len(names) * len(groups))))
+    count = max(1, min(MOST, BUDGET // max(1, len(folders) * len(groups))))
     items: list[list] = []
     places: dict[tuple[str, str, str], int] = {}
-    answers: dict[str, dict[int, list]] = {name: {} for name in names}
+    answers: dict[str, dict[int, list]] = {name: {} for name in folders}
     for task, language in groups:
-        for name in names:
-            path = folder / name / "examples" / f"{task}-{language}.jsonl.gz"
-            if not path.is_file():
+        for name, (asked, scored) in folders.items():
+            paths = [folder / f"{task}-{language}.jsonl.gz" for folder in (asked, scored)]
+            if not all(path.is_file() for path in paths):
                 continue
-            for row in itertools.islice(storage.read_jsonl_gz(path), count):
+            pairs = zip(*map(storage.read_jsonl_gz, paths), strict=False)
+            for row in itertools.islice((answer | score for answer, score in pairs), count):
                 key = (task, language, str(row["id"]))
                 if key not in places:
                     places[key] = len(items)
-                    options = [option["text"] for option in row["options"]] if row.get("options") else 0
+                    options = [option["text"] for option in row["options"]] if "output" not in row else 0
                     items.append(
                         [
                             *key,
@@ -54,7 +55,7 @@ def compact(folder: Path, names: list[str], groups: list[tuple[str, str]]) -> di
 def _answer(row: dict[str, Any]) -> list:
     scores = row.get("scores") or {}
     score = round(next(iter(scores.values())), 3) if scores else None
-    if row.get("options"):
+    if "output" not in row:
         logprobs = [round(option["logprob"], 1) for option in row["options"]]
         return [row["prediction"], score, logprobs]
     output, prediction = row["output"], text_of(row["prediction"])

@@ -3,20 +3,23 @@
 import json
 from typing import Any
 
+from maple.config.bills import VERBS
 from maple.results.collect import Collected
+from maple.results.quantities import Resampled
 from maple.config.params import Params
 from maple.report import examples, runs
 
 CURVE_POINTS = 120
+Bills = dict[tuple[str, str], dict[str, Any]]
 
 
-def compact(found: Collected, params: Params) -> dict[str, Any]:
+def compact(found: Collected, params: Params, spent: Bills) -> dict[str, Any]:
     """`records` by name; `shared` values that a record's `shared` refers to; the layout of scores; examples."""
     shared = Shared()
     layout = _layout(found)
-    scores = _scores(found, layout, shared)
+    scores = _scores(found, layout, shared, Resampled(found, params.tables.bootstrap_samples, params.tables.seed), params)
     records = {
-        name: _record(name, found.records[name], shared) | {"scores": scores[name]}
+        name: _record(name, found.records[name], spent, shared) | {"scores": scores[name]}
         for name in found.asked
         if name in found.records
     }
@@ -27,7 +30,8 @@ def compact(found: Collected, params: Params) -> dict[str, Any]:
             for task, metric, chance, codes in layout
         ],
         "examples": examples.compact(
-            params.artifacts / "scores", list(records), [(task, code) for task, _, _, codes in layout for code in codes]
+            {name: (params.folder("answers", name), params.folder("scores", name)) for name in records},
+            [(task, code) for task, _, _, codes in layout for code in codes],
         ),
         "shared": shared.values,
     }
@@ -48,7 +52,7 @@ class Shared:
         return self._places[key]
 
 
-def _record(name: str, entry: dict[str, Any], shared: Shared) -> dict[str, Any]:
+def _record(name: str, entry: dict[str, Any], spent: Bills, shared: Shared) -> dict[str, Any]:
     """Facts in the order they are shown; parts that repeat over the grid as references."""
     adapter = entry.get("adapter") or {}
     loss = adapter.get("heldout_loss") or {}
@@ -67,8 +71,9 @@ def _record(name: str, entry: dict[str, Any], shared: Shared) -> dict[str, Any]:
         "held-out loss before": _rounded(loss.get("before"), 4),
         "held-out loss after": _rounded(loss.get("after"), 4),
     }
-    for verb, bill in entry["bills"].items():
-        facts[f"{verb}: time"] = runs.duration(bill.get("seconds"))
+    for verb in VERBS:
+        bill = spent.get((verb, name), {})
+        facts[f"{verb}: time"] = runs.duration(bill.get("seconds")) or None
         facts[f"{verb}: peak memory (GB)"] = bill.get("peak_gpu_gb", bill.get("peak_gb"))
         facts[f"{verb}: hardware"] = runs.hardware(bill["hardware"]) if "hardware" in bill else None
     parts = {
@@ -111,7 +116,9 @@ def _layout(found: Collected) -> list[tuple[str, str, float | None, list[str]]]:
     return [(*key, _rounded(chances[key], 4), sorted(codes[key])) for key in codes if primary[key]]
 
 
-def _scores(found: Collected, layout: list[tuple], shared: Shared) -> dict[str, list[list]]:
+def _scores(
+    found: Collected, layout: list[tuple], shared: Shared, noise: Resampled, params: Params
+) -> dict[str, list[list]]:
     """Per name, entry of the layout and language: [value, low, high, n, signature], scores times 10,000; or 0."""
     primary = found.primary()
     table: dict[str, list[list]] = {}
@@ -121,9 +128,10 @@ def _scores(found: Collected, layout: list[tuple], shared: Shared) -> dict[str, 
             line = []
             for code in codes:
                 score = primary.get((name, task, code))
-                ends = (score.value, score.low, score.high) if score else ()
+                quantity = noise.score(name, task, [code]) if score else None
+                ends = quantity.interval(params.tables.confidence) if quantity else ()
                 line.append(
-                    [*(round(end * 10000) for end in ends), score.n, shared.place(score.signature)] if score else 0
+                    [*(round(end * 10000) for end in ends), score.n, shared.place(score.signature)] if quantity else 0
                 )
             table[name].append(line)
     return table

@@ -1,20 +1,18 @@
-"""What ran and what it cost: the bills of all records, summed and one by one."""
+"""What ran and what it cost: the bills that git keeps, summed and one by one."""
 
 from typing import Any
 
 from maple.core import progress
+from maple.config.bills import VERBS
 from maple.results.collect import Collected
 
-VERBS = ("train", "evaluate")
 
 
-def summary(found: Collected) -> dict[str, Any]:
+def summary(found: Collected, spent: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     """Totals per verb, one row per record, versions of the libraries."""
-    rows = [_row(name, found.records[name]) for name in found.asked if name in found.records]
+    rows = [_row(name, found.records[name], {verb: spent.get((verb, name), {}) for verb in VERBS}) for name in found.asked if name in found.records]
     hardware = sorted({row["hardware"] for row in rows if row["hardware"]})
-    started = sorted(
-        bill["started"] for entry in found.records.values() for bill in entry["bills"].values() if "started" in bill
-    )
+    started = sorted(bill["started"] for (_, name), bill in spent.items() if name in found.records and "started" in bill)
     return {
         "asked": len(found.asked),
         "present": len(found.records),
@@ -32,14 +30,13 @@ def summary(found: Collected) -> dict[str, Any]:
     }
 
 
-def _row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    bills, adapter = entry["bills"], entry.get("adapter") or {}
+def _row(name: str, entry: dict[str, Any], bills: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    adapter = entry.get("adapter") or {}
     loss = adapter.get("heldout_loss") or {}
     tokens = adapter.get("tokens") or {}
     return {
         "name": name,
-        "train": bills.get("train", {}).get("seconds"),
-        "evaluate": bills.get("evaluate", {}).get("seconds"),
+        **{verb: bill.get("seconds") for verb, bill in bills.items()},
         "peak_gb": max(
             (bill[key] for bill in bills.values() for key in ("peak_gb", "peak_gpu_gb") if key in bill), default=None
         ),

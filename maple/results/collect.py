@@ -22,16 +22,15 @@ import pyarrow.parquet as pq
 
 from maple.core import storage
 from maple.core.errors import MapleError
-from maple.config.params import TASKS, Params
+from maple.config.params import EXPERIMENT, TASKS, Params
 
-EXPERIMENT = "experiment"
 # A score further than this from the mean of its examples was not computed from them.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Score:
-    """One row of scores.csv. `low` and `high` bound the bootstrap interval; `chance` is None where there is none."""
+    """One row of scores.csv. `chance` is None where guessing has no meaning."""
 
     name: str
     kind: str
@@ -46,8 +45,6 @@ class Score:
     primary: bool
     value: float
     n: int
-    low: float
-    high: float
     chance: float | None
     signature: str
 
@@ -106,7 +103,7 @@ def collect(params: Params, destination: Path) -> Collected:
     judged = "alpaca_eval" in params.evaluation.tasks
     scores, records, missing = [], {}, []
     for name in asked:
-        path = params.artifacts / "scores" / name / "record.json"
+        path = params.folder("scores", name) / "record.json"
         if not path.is_file():
             missing.append(name)
             continue
@@ -132,7 +129,7 @@ def collect(params: Params, destination: Path) -> Collected:
     if missing and not params.tables.accept_missing:
         raise MapleError(
             f"{len(missing)} of the scores asked for are missing, first {missing[0]}",
-            why="evaluate has not finished for them, or a cached folder came back empty",
+            why="answer has not finished for them, or a cached folder came back empty",
             do="run `dvc repro`; to go on without them set tables.accept_missing: true, and the tables print `missing`",
         )
     scores = _ordered(scores, asked)
@@ -144,13 +141,10 @@ def collect(params: Params, destination: Path) -> Collected:
 
 
 def _record(params: Params, name: str, found: dict) -> dict:
-    """A score record without its scores, its adapter's record, and what both cost."""
+    """A score record without its scores, and its adapter's record."""
     kept = {key: value for key, value in found.items() if key != "scores"}
-    adapter = params.artifacts / "adapters" / name
-    bills = {"train": adapter / "bill.json", "evaluate": params.artifacts / "scores" / name / "bill.json"}
-    kept["adapter"] = storage.read_json(adapter / "record.json") if (adapter / "record.json").is_file() else None
-    kept["bills"] = {verb: storage.read_json(path) for verb, path in bills.items() if path.is_file()}
-    return kept
+    adapter = params.artifacts / "adapters" / name / "record.json"
+    return kept | {"adapter": storage.read_json(adapter) if adapter.is_file() else None}
 
 
 def _score(name: str, found: dict, row: dict) -> Score:
@@ -166,15 +160,13 @@ def _win_rate(name: str, found: dict, judgement: dict) -> Score:
         "primary": True,
         "value": judgement["winrate"],
         "n": judgement["n"],
-        "low": judgement["low"],
-        "high": judgement["high"],
         "chance": None,
         "signature": "@".join(filter(None, [f"{judgement['annotator']}:{judgement['reference']}", judgement["endpoint"]])),
     }
     return _score(name, found, row)
 
 
-_ROW = ("task", "language", "metric", "primary", "value", "n", "low", "high", "chance", "signature")
+_ROW = ("task", "language", "metric", "primary", "value", "n", "chance", "signature")
 
 
 def _ordered(scores: Iterable[Score], asked: list[str]) -> list[Score]:
@@ -201,12 +193,12 @@ def _example_groups(
 def _examples_of(params: Params, score: Score) -> dict[str, float]:
     if score.task == "alpaca_eval":
         return storage.read_json(params.artifacts / "judgements" / f"{score.name}.json")["preferences"]
-    path = params.artifacts / "scores" / score.name / "examples" / f"{score.task}-{score.language}.jsonl.gz"
+    path = params.folder("scores", score.name) / f"{score.task}-{score.language}.jsonl.gz"
     if not path.is_file():
         raise MapleError(
             f"{path} is missing",
             why="the record beside it lists its score",
-            do="delete the folder and run evaluate again",
+            do="delete the folder and run `dvc repro`",
         )
     rows = storage.read_jsonl_gz(path)
     return {row["id"]: row["scores"][score.metric] for row in rows if score.metric in row["scores"]}
@@ -218,7 +210,7 @@ def _check_mean(score: Score, examples: dict[str, float]) -> None:
         raise MapleError(
             f"{score.name}: {score.metric} of {score.task}/{score.language} does not follow from its examples",
             why=f"the record says {score.value} over {score.n}, the examples say {mean} over {len(examples)}",
-            do="delete the score folder and run evaluate again",
+            do="delete the score folder and run `dvc repro`",
         )
 
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 import numpy as np
 
 from maple.metrics import bootstrap
+from maple.metrics.mean import mean as decimal_mean
 from maple.results.collect import Collected, Examples
 
 
@@ -79,7 +80,7 @@ def mean(quantities: Iterable[Quantity]) -> Quantity:
     total = combine(quantities, [1] * len(quantities))
     count = len(quantities)
     return Quantity(
-        value=float(round(Decimal(repr(total.value)) / count, 12)),
+        value=decimal_mean(q.value for q in quantities),
         replicates=None if total.replicates is None else total.replicates / count,
         rounding=float(round(Decimal(repr(total.rounding)) / count, 12)),
         n=total.n,

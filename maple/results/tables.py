@@ -76,7 +76,7 @@ class Results:
 
     def __init__(self, collected: Collected, params: Params):
         self.collected, self.params = collected, params
-        self.resampled = Resampled(collected, params.evaluation.bootstrap_samples, params.evaluation.seed)
+        self.resampled = Resampled(collected, params.tables.bootstrap_samples, params.tables.seed)
         self.chances = {score.task: score.chance for score in collected.scores if score.primary}
         self.rows = self._rows()
         self._chosen: dict[tuple[str, str], Configuration | None] = {}

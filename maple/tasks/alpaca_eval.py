@@ -9,7 +9,7 @@ finetuned with: prompt set `english` for prepare.template alpaca, `bactrian` for
 from pathlib import Path
 
 from maple.tasks import rows
-from maple.tasks.base import Example, Form, Task
+from maple.tasks.base import Example, Task
 
 FILES = {"text_davinci_003": "alpaca_eval.json", "gpt4_1106_preview": "alpaca_eval_gpt4_baseline.json"}
 _SCHEMA = {"instruction": str, "output": str, "generator": str, "dataset": str}
@@ -18,9 +18,8 @@ _SCHEMA = {"instruction": str, "output": str, "generator": str, "dataset": str}
 class AlpacaEval(Task):
     name = source = "alpaca_eval"
     splits = ("eval",)
-    metrics = ("winrate",)
-    # No chance level: 0.5 means as good as the reference model, which is no guess.
-    chance = None
+    rule = "judge"
+    answer_part = "text"
     # Only the end-of-text token ends an answer: instructions ask for lists and several paragraphs.
     stop = ()
 
@@ -30,13 +29,6 @@ class AlpacaEval(Task):
             Example(str(number), language, {"instruction": row["instruction"], "output": row["output"]}, row["output"])
             for _, number, row in found
         ]
-
-    def extract(self, output: str, example: Example, form: Form) -> str:
-        return output.strip()
-
-    def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
-        """Nothing yet: a win rate needs the judge."""
-        return {}
 
 
 def references(folder: Path, generator: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What every task provides: examples from upstream's files, the form in which a model sees them, and scores.
+"""What every task provides: examples from upstream's files, the form in which a model sees them, and how it is scored.
 
     task = tasks.get("xnli")
     examples = task.examples(folder, language="ar", split="test", repair=False)
@@ -6,17 +6,15 @@
     form.prompt(example)     the text before the answer
     form.options(example)    the answers to compare, each with its leading space; None for free text
     form.shot(example)       prompt and right answer; shots and the question's prompt are joined by `form.join`
-    task.extract(output, example, form) -> prediction      (generation only)
-    task.score(prediction, example, repair) -> {metric: 0..1}
+    task.rule                the name of the rule in maple/scoring/rules.py that turns an answer into scores
+    task.answer_part         what of a generated text is the answer: its first line, or all of it
 
-A prediction is the index of an option, or None where a generated text names none of them (a wrong answer, not
-a failure); for free text it is the text. Nothing here imports torch, so a tokeniser never decides a score.
+Nothing here imports torch, and nothing here scores: a changed metric asks no model again.
 """
 
 import dataclasses
 import itertools
 import random
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,16 +82,16 @@ class Form:
 
 
 class Task:
-    """Base of the tasks: a subclass sets the attributes and writes `read`, `derive` and `score`."""
+    """Base of the tasks: a subclass sets the attributes and writes `read`, where needed `derive`."""
 
     name: str
     # The key in sources.yaml whose files `examples` reads.
     source: str
     splits: tuple[str, ...]
-    # The first is the one that tables show.
-    metrics: tuple[str, ...]
-    # Expected primary score of blind guessing; None where guessing has no meaning (free text).
-    chance: float | None = None
+    # Of maple/scoring/rules.py.
+    rule: str
+    # What of a generated text is the answer: its first line, or all of it.
+    answer_part: Literal["line", "text"] = "line"
     # The field to shorten from its end where a prompt exceeds the model's context; None: no field is long.
     long_field: str | None = None
     stop: tuple[str, ...] = ("\n",)
@@ -194,15 +192,6 @@ class Task:
             )
         return self.shots_from[split]
 
-    def extract(self, output: str, example: Example, form: Form) -> Any:
-        """The prediction in a generated text: its first line, or the option that it begins with."""
-        line = output.strip().split("\n")[0].strip()
-        options = form.options(example)
-        return line if options is None else match_option(line, options)
-
-    def score(self, prediction: Any, example: Example, repair: bool = False) -> dict[str, float]:
-        raise NotImplementedError
-
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
             raise MapleError(
@@ -211,12 +200,9 @@ class Task:
 
 
 class ChoiceTask(Task):
-    """A task with a right option among several; scored by accuracy."""
+    """A task with a right option among several."""
 
-    metrics = ("accuracy",)
-
-    def score(self, prediction: int | None, example: Example, repair: bool = False) -> dict[str, float]:
-        return {"accuracy": float(prediction == example.reference)}
+    rule = "accuracy"
 
 
 def draw(pool: list[Example], count: int, seed: int) -> list[Example]:
@@ -245,37 +231,3 @@ def sample(examples: list[Example], limit: int | None, seed: int) -> list[Exampl
         return examples
     drawn = {example.id for example in sorted(examples, key=lambda example: storage.fingerprint([seed, example.id]))[:limit]}
     return [example for example in examples if example.id in drawn]
-
-
-# Scripts written without spaces: there a label may be followed directly by more letters.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-# After a label of one letter: nothing, a mark that closes or ends, or a space and a dash, bracket or the like.
-_AFTER_LETTER = re.compile(
-    r"""\s*$ | [)\]}.:,;*"”»،؛।] | ['’](?!\w) | [）］｝。．：，；、】」』〉》] | \s+[-‐-―=:|→()\[\]{}<>（［｛【「]""", re.VERBOSE
-)
-
-
-def match_option(line: str, options: list[str]) -> int | None:
-    """The option that a generated line begins with, whole words only; None if there is none.
-
-    A label of one letter is easily a word of its own ("A group", "D'accord"). It counts only where nothing follows it,
-    or a mark that closes or ends something, or a space and then a dash, a bracket or the like.
-
-    >>> match_option("(B) because", [" A", " B"]), match_option("A.", [" A", " B"])
-    (1, 0)
-    >>> match_option("Another thing", [" A", " B"]) is None
-    True
-    >>> match_option("A group of people", [" A", " B"]) is None
-    True
-    """
-    line = re.sub(r"^\W+", "", line).casefold()
-    labels = [option.strip().casefold() for option in options]
-    # Longest first, so that a label which begins with another ("not true") is not taken for it.
-    for index in sorted(range(len(labels)), key=lambda i: -len(labels[i])):
-        label = labels[index]
-        if line.startswith(label):
-            rest = line[len(label) :]
-            ends = _AFTER_LETTER.match(rest) if len(label) == 1 else not re.match(r"\w", rest)
-            if ends or _UNSPACED.match(label[-1]):
-                return index
-    return None

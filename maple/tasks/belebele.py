@@ -25,7 +25,6 @@ _SCHEMA = {
 class Belebele(ChoiceTask):
     name = source = "belebele"
     splits = ("test",)
-    chance = 0.25
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         examples = []

@@ -6,7 +6,6 @@ runs. Scored by the official metric, its Arabic-article behaviour included; `rep
 
 from pathlib import Path
 
-from maple.metrics import qa
 from maple.tasks import rows
 from maple.tasks.base import Example
 from maple.tasks.reading import SCHEMA, ReadingTask
@@ -15,6 +14,7 @@ from maple.tasks.reading import SCHEMA, ReadingTask
 class Mlqa(ReadingTask):
     name = source = "mlqa"
     splits = ("validation", "test")
+    rule = "mlqa"
     # MEGAVERSE evaluates the validation split; then shots come from the nearest other source.
     shots_from = {"test": ("mlqa", "validation"), "validation": ("xquad", "validation")}
 
@@ -22,6 +22,3 @@ class Mlqa(ReadingTask):
         # languages.csv has MLQA's own name, mlqa.de.de; the copy in xtreme writes MLQA.de.de.
         found = rows.read(rows.shards(folder / name.replace("mlqa", "MLQA"), split), SCHEMA)
         return self.from_rows(language, found)
-
-    def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
-        return qa.mlqa(prediction, example.reference, example.language, repair)

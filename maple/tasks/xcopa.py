@@ -29,7 +29,6 @@ _SCHEMA = {
 class Xcopa(ChoiceTask):
     name = source = "xcopa"
     splits = ("validation", "test")
-    chance = 0.5
     shots_from = {"test": ("xcopa", "validation")}
 
     def check(self, options: Any) -> None:

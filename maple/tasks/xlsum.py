@@ -7,7 +7,6 @@ read, and the language's score is over both. metrics/rouge.py states the segment
 from pathlib import Path
 
 from maple.core.errors import MapleError
-from maple.metrics.rouge import rouge
 from maple.tasks import rows
 from maple.tasks.base import Example, Task
 
@@ -17,7 +16,7 @@ _SCHEMA = {"id": str, "title": str, "text": str, "summary": str}
 class Xlsum(Task):
     name = source = "xlsum"
     splits = ("validation", "test")
-    metrics = ("rougeL", "rouge1", "rouge2")
+    rule = "rouge"
     long_field = "text"
     shots_from = {"test": ("xlsum", "validation"), "validation": ("xlsum", "train")}
 
@@ -33,6 +32,3 @@ class Xlsum(Task):
             Example(row["id"], language, {key: row[key] for key in ("title", "text", "summary")}, row["summary"])
             for _, _, row in rows.read(paths, _SCHEMA)
         ]
-
-    def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
-        return rouge(prediction, example.reference)

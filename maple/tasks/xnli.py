@@ -17,7 +17,6 @@ _LABEL = rows.one_of(0, 1, 2)
 class Xnli(ChoiceTask):
     name = source = "xnli"
     splits = ("validation", "test")
-    chance = 1 / 3
     shots_from = {"test": ("xnli", "validation"), "validation": ("xnli", "train")}
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:

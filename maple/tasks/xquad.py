@@ -7,7 +7,6 @@ ours come from MLQA's validation split, the nearest among the sources of this pr
 
 from pathlib import Path
 
-from maple.metrics import qa
 from maple.tasks import rows
 from maple.tasks.base import Example
 from maple.tasks.reading import SCHEMA, ReadingTask
@@ -16,10 +15,8 @@ from maple.tasks.reading import SCHEMA, ReadingTask
 class Xquad(ReadingTask):
     name = source = "xquad"
     splits = ("validation",)
+    rule = "squad"
     shots_from = {"validation": ("mlqa", "validation")}
 
     def read(self, folder: Path, language: str, name: str, split: str, repair: bool) -> list[Example]:
         return self.from_rows(language, rows.read(rows.shards(folder / name, split), SCHEMA))
-
-    def score(self, prediction: str, example: Example, repair: bool = False) -> dict[str, float]:
-        return qa.squad(prediction, example.reference)

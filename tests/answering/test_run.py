@@ -1,4 +1,4 @@
-"""Evaluation of a model: the score folder, going on after a kill, errors with the example's id."""
+"""A model asked everything: the answer folder and its scores, going on after a kill, errors with the example's id."""
 
 import dataclasses
 import gzip
@@ -13,16 +13,16 @@ import torch
 
 import toy
 import upstream
-from maple import tasks
 from maple.answering import encoding, loglikelihood
 from maple.config import params
-from maple.scoring import score_record
+from maple.scoring import extraction, score_record
 from maple.core.errors import MapleError
-from maple.answering.run import Subject, averages, choose, evaluate
-from maple.answering.store import Store
+from maple.answering import run as answering
+from maple.answering.run import Subject
 from maple.answering.questions import questions, sheet
 from maple.tasks.base import Example
 
+SCORING = params.Scoring(dict.fromkeys(("xnli", "xcopa", "belebele"), "none"), [])
 SUBJECT = Subject("toy-16bit", "base", "toy", 16, 16, identity={"base": "1"})
 
 
@@ -46,13 +46,20 @@ def load():
     return toy.model("mistral", window=40), toy.tokeniser()
 
 
-def run(folder: Path, datasets: Path, evaluated=None, load=load, subject=SUBJECT):
-    return evaluate(subject, load, evaluated or asked(), datasets.parent, folder / "work", folder / "scores", "smoke")
+def run(folder: Path, datasets: Path, evaluated=None, load=load, subject=SUBJECT, scoring=None):
+    """Asked and scored; the score record."""
+    asking = evaluated or asked()
+    _, bill = answering.answer(subject, load, asking, datasets.parent, folder / "work", folder / "answers", "smoke")
+    (folder / "bill.json").write_text(json.dumps(bill))
+    return score_record.score(folder / "answers", asking, scoring or SCORING, folder / "scores")
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in gzip.open(path, "rt")]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All but the bill, which holds times."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "bill.json"}
+    return {str(p.relative_to(folder)): p.read_bytes() for part in ("answers", "scores") for p in sorted((folder / part).iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +75,21 @@ def test_the_folder_holds_every_score_and_example(finished):
     expected = {(task, code) for task, codes in upstream.LANGUAGES.items() for code in codes}
     assert set(primary) == expected - {("alpaca_eval", "en")}
     for (task, language), row in primary.items():
-        lines = [json.loads(line) for line in gzip.open(folder / "scores" / "examples" / f"{task}-{language}.jsonl.gz", "rt")]
+        lines, answers = (lines_of(folder / part / f"{task}-{language}.jsonl.gz") for part in ("scores", "answers"))
         values = [line["scores"][row["metric"]] for line in lines]
         assert len(lines) == row["n"] == 4 and math.isclose(sum(values) / 4, row["value"])
-        assert row["low"] <= row["value"] <= row["high"]
-        assert row["chance"] == tasks.get(task).chance
+        assert row["chance"] == {"xnli": 1 / 3, "xcopa": 0.5, "belebele": 0.25}.get(task)
         for part in (f"task:{task}", f"lang:{language}", "shots:0", f"split:{'validation' if task == 'xquad' else 'test'}", "base:16bit"):
             assert part in row["signature"].split("#")[0].split("|")
-        for line in lines:
+        assert [line["id"] for line in lines] == [line["id"] for line in answers]
+        for line in answers:
             assert line["prompt"] and "reference" in line and ("output" in line) != ("options" in line)
-    outputs = [json.loads(line) for line in gzip.open(folder / "scores" / "examples" / "alpaca_eval-en.jsonl.gz", "rt")]
+    outputs = lines_of(folder / "scores" / "alpaca_eval-en.jsonl.gz")
     assert len(outputs) == 4 and all(isinstance(line["prediction"], str) and line["scores"] == {} for line in outputs)
 
 
 def test_the_bill_says_what_each_task_cost(finished):
-    bill = json.loads((finished[0] / "scores" / "bill.json").read_text())
+    bill = json.loads((finished[0] / "bill.json").read_text())
     assert list(bill["tasks"]) == list(asked().tasks) and bill["tasks"]["belebele"]["examples"] == 12
     assert 0 < bill["tasks"]["belebele"]["tokens_computed"] < bill["tasks"]["belebele"]["tokens"]
 
@@ -91,7 +98,7 @@ def test_with_all_answers_stored_no_model_is_loaded_and_the_bytes_are_the_same(f
     folder, _ = finished
     (tmp_path / "work").symlink_to(folder / "work")
     run(tmp_path, datasets, load=lambda: pytest.fail("a model was loaded"))
-    assert files(tmp_path / "scores") == files(folder / "scores")
+    assert files(tmp_path) == files(folder)
 
 
 KILLED = """
@@ -115,11 +122,11 @@ tests.run(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_killed_runs_go_on_and_end_with_the_bytes_of_an_unbroken_one(finished, datasets, tmp_path):
     for appends in (3, 7, 5):
         done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(datasets), str(appends)], cwd=Path(__file__).parents[2])
-        assert done.returncode == -9 and not (tmp_path / "scores").exists()
+        assert done.returncode == -9 and not (tmp_path / "answers").exists()
     seals = len(list((tmp_path / "work").glob("*.jsonl")))
     assert 0 < seals < 18
     run(tmp_path, datasets)
-    assert files(tmp_path / "scores") == files(finished[0] / "scores")
+    assert files(tmp_path) == files(finished[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -133,7 +140,7 @@ def test_a_stop_inside_a_language_leaves_no_trace(datasets, tmp_path, seed):
         kept = [line for number, line in enumerate(lines) if (number >> seed % 2) % 2]
         (tmp_path / "broken" / "work" / f"{path.name}.part").write_text("".join([header, *kept]) + lines[0][: 7 * seed])
     assert run(tmp_path / "broken", datasets, evaluated) == whole
-    assert files(tmp_path / "broken" / "scores") == files(tmp_path / "whole" / "scores")
+    assert files(tmp_path / "broken") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,8 @@ def test_answers_of_other_settings_are_not_used(datasets, tmp_path, change):
 
 def test_another_normalisation_asks_the_model_nothing(datasets, tmp_path):
     run(tmp_path, datasets, asked(only=("xcopa",)))
-    changed = run(tmp_path, datasets, asked(only=("xcopa",), normalisation="bytes"), load=lambda: pytest.fail("a model was loaded"))
+    by_bytes = params.Scoring({"xcopa": "bytes"}, [])
+    changed = run(tmp_path, datasets, asked(only=("xcopa",)), load=lambda: pytest.fail("a model was loaded"), scoring=by_bytes)
     assert all("loglikelihood/bytes" in row["signature"] for row in changed["scores"])
 
 
@@ -168,7 +176,7 @@ def test_a_failed_example_is_an_error_with_its_id_and_never_a_zero(datasets, tmp
     with pytest.raises(MapleError, match="xcopa et: example '2' could not be answered") as failed:
         run(tmp_path, datasets, asked(None, only=("xcopa",)))
     assert failed.value.why == "the machine is on fire"
-    assert not (tmp_path / "scores").exists() and not (tmp_path / "scores.part").exists()
+    assert not (tmp_path / "answers").exists() and not (tmp_path / "answers.part").exists()
     assert [row["id"] for row in map(json.loads, (tmp_path / "work" / "xcopa-et.jsonl.part").read_text().splitlines()[1:])] == ["0"]
 
 
@@ -194,7 +202,7 @@ def test_a_perfect_model_scores_1_on_every_task_and_language(datasets, tmp_path,
             gold = [e.reference if isinstance(e.reference, (int, str)) else e.reference[0] for e in examples]
             oracle(monkeypatch, lambda index, count: gold[index])
             found = run(tmp_path / name / code, datasets, evaluated, load=lambda: (toy.model(), toy.tokeniser()))
-            assert all((row["value"], row["low"], row["high"]) == (1, 1, 1) for row in found["scores"])
+            assert all(row["value"] == 1 for row in found["scores"])
             assert bool(found["scores"]) == (name != "alpaca_eval")
 
 
@@ -205,7 +213,7 @@ def test_a_blind_model_scores_chance(tmp_path, monkeypatch):
     found = run(tmp_path, datasets, asked(limit=None, only=("xnli", "xcopa", "belebele")), load=lambda: (toy.model(), toy.tokeniser()))
     assert len(found["scores"]) == 9
     for row in found["scores"]:
-        assert math.isclose(row["value"], row["chance"]) and row["low"] < row["chance"] < row["high"]
+        assert math.isclose(row["value"], row["chance"])
 
 
 def test_an_adapter_on_another_precision_is_marked(datasets, tmp_path):
@@ -254,31 +262,31 @@ def test_a_long_passage_is_cut_at_its_end_and_counted(datasets, tmp_path):
 
 def test_the_option_with_the_highest_log_likelihood_is_chosen_normalised_as_asked():
     options = [{"logprob": -4.0, "bytes": 4, "tokens": 1}, {"logprob": -6.0, "bytes": 5, "tokens": 3}, {"logprob": -4.0, "bytes": 1, "tokens": 1}]
-    assert [choose(options, by) for by in ("none", "bytes", "tokens")] == [0, 0, 1]
+    assert [extraction.choose(options, by) for by in ("none", "bytes", "tokens")] == [0, 0, 1]
 
 
 def test_averages_are_unweighted():
     rows = [("xnli", "accuracy", True, 0.2), ("xnli", "accuracy", True, 0.4), ("xquad", "f1", True, 0.9), ("xquad", "em", False, 0.5)]
-    found = averages({"task": t, "metric": m, "primary": p, "value": v} for t, m, p, v in rows)
+    found = score_record.averages({"task": t, "metric": m, "primary": p, "value": v} for t, m, p, v in rows)
     assert found == {"xnli": {"accuracy": 0.3}, "xquad": {"f1": 0.9, "em": 0.5}, "average": 0.6}
 
 
 def test_averages_are_decimal_as_in_the_tables():
     """The mean is 0.3397445, a tie, to which binary floats add a little."""
-    found = averages({"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.420572, 0.258917))
+    found = score_record.averages({"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.420572, 0.258917))
     assert found == {"xnli": {"accuracy": 0.339744}, "average": 0.339744}
 
 
 @pytest.mark.parametrize(
     "break_it, names",
     [
-        (lambda r: r.pop("versions"), "versions is missing"),
-        (lambda r: r.update(extra=1), "extra is present"),
-        (lambda r: r.update(bits="16"), "bits is '16'"),
-        (lambda r: r["scores"][0].update(value=1.5), r"scores\[0\].value"),
-        (lambda r: r["scores"][0].update(value=float("nan")), r"scores\[0\].value"),
-        (lambda r: r["scores"][0].update(n=True), r"scores\[0\].n"),
-        (lambda r: r["scores"][1].pop("signature"), r"scores\[1\].signature"),
+        (lambda r: r.pop("versions"), "versions is wrong"),
+        (lambda r: r.update(extra=1), "extra is wrong"),
+        (lambda r: r.update(bits="16"), "bits is wrong"),
+        (lambda r: r["scores"][0].update(value=1.5), "scores.0.value"),
+        (lambda r: r["scores"][0].update(value=float("nan")), "scores.0.value"),
+        (lambda r: r["scores"][0].update(n=True), "scores.0.n"),
+        (lambda r: r["scores"][1].pop("signature"), "scores.1.signature"),
         (lambda r: r["scores"].append(r["scores"][0]), "xnli ar accuracy"),
     ],
 )

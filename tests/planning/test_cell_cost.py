@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maple import tasks
-from maple.config import catalogue, params
+from maple.config import bills, catalogue, params
 from maple.models import loading, shapes
 from maple.planning import cell_cost, evaluation_cost, plan
 from maple.training import batches, loop, output_head, row_attention
@@ -248,7 +248,7 @@ def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monk
     folder = tmp_path / "adapters" / cell.name
     folder.mkdir(parents=True)
     (folder / "record.json").write_text("{}")
-    (folder / "bill.json").write_text('{"tokens_per_second": 1000.0}')
+    bills.write(smoke, "train", cell.name, {"tokens_per_second": 1000.0})
     lines = plan.lines(smoke, plan.device_of(smoke)[0])
     assert [line.cell for line in lines if line.done] == [cell]
     assert lines[0].speed_from == "this grid"
@@ -260,9 +260,9 @@ def test_what_dvc_would_run_again_counts_as_not_done(tmp_path, monkeypatch):
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
     cells = paper.cells[:3]
     for cell in cells[:2]:
-        for kind in ("adapters", "scores"):
-            (tmp_path / kind / cell.name).mkdir(parents=True)
-            (tmp_path / kind / cell.name / "record.json").write_text("{}")
+        for folder in (tmp_path / "adapters" / cell.name, paper.folder("answers", cell.name)):
+            folder.mkdir(parents=True)
+            (folder / "record.json").write_text("{}")
     names = [cell.name for cell in cells]
     stages = [plan.stages_of(paper, name) for name in names]
     deleted = {"changed deps": {"artifacts/paper/sources/models": "deleted"}}
@@ -297,12 +297,12 @@ def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replac
     assert len(before) == len(paper.cells) + len(paper.bases) and not any(line.measured or line.done for line in before)
     wide, narrow = (next(line.hours for line in before if f"-{bits}bit" in line.name) for bits in (16, 8))
     assert 0.1 < wide < narrow < 24
-    folder = tmp_path / "scores" / paper.cells[0].name
+    folder = paper.folder("answers", paper.cells[0].name)
     folder.mkdir(parents=True)
     (folder / "record.json").write_text("{}")
     base = paper.cells[0].base.name
     for reused, measured in ((3, False), (0, True)):
-        (folder / "bill.json").write_text(json.dumps({"seconds": 7200, "tasks": {"xnli": {"reused": reused}}}))
+        bills.write(paper, "answer", paper.cells[0].name, {"seconds": 7200, "tasks": {"xnli": {"reused": reused}}})
         assert any(line.measured for line in plan.scorings(paper, device)) == measured
     for line in plan.scorings(paper, device):
         assert line.done == (line.name == paper.cells[0].name)
@@ -325,16 +325,16 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
 
 
 def test_a_training_stage_says_which_cell_of_the_grid_it_is_and_how_long_the_rest_takes(tmp_path):
-    from maple.core import progress
+    from maple.planning import place as places
 
-    names, recipe = ["a", "b", "c", "d"], {"epochs": 1}
-    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    names, recipe, spent = ["a", "b", "c", "d"], {"epochs": 1}, {}
+    place = places.place_in_grid(tmp_path, {}, names, "a", recipe)
     assert str(place) == "cell 1 of 4" and place.left(0) == ""
     for name, its in (("a", recipe), ("b", recipe), ("c", {"epochs": 2})):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "bill.json").write_text('{"seconds": 60}')
+        spent["train", name] = {"seconds": 60}
         (tmp_path / name / "record.json").write_text(json.dumps({"recipe": its}))
     # Cell a itself is made again, and c is another recipe's.
-    place = progress.place_in_grid(tmp_path, names, "a", recipe)
+    place = places.place_in_grid(tmp_path, spent, names, "a", recipe)
     assert str(place) == "cell 2 of 4" and place.left(60) == "2 min 00 s left in the grid"
-    assert progress.place_in_grid(tmp_path, names, "experiment", recipe) is None
+    assert places.place_in_grid(tmp_path, spent, names, "experiment", recipe) is None

@@ -14,6 +14,7 @@ import synthetic
 from browser import CHROMIUM, browse
 
 from maple import report
+from maple.config import bills
 from maple.core import storage
 from maple.upstream import languages
 from maple.report import examples, records, runs, terminal
@@ -47,7 +48,8 @@ def workplace(tmp_path_factory):
     synthetic.write(params.artifacts / "collected", examples=30, without=(ABSENT,))
     for stage in (tables_stage, figures, compare):
         stage.main(params, None)
-    answers.write(params.artifacts / "scores", [CELL, "llama-2-7b-4bit"])
+    answers.write(params, [CELL, "llama-2-7b-4bit"])
+    storage.write_text(bills.kept_path(params), synthetic.bills(synthetic.names()))
     storage.write_text(params.artifacts / "prepared" / "alpaca" / "examples.md", PREPARED)
     yield params
     os.chdir(before)
@@ -190,9 +192,12 @@ def test_a_curve_keeps_its_mean_level_and_last_step():
     assert records.curve([]) == []
 
 
-def test_an_example_shows_options_or_text_and_its_reference(tmp_path):
-    answers.write(tmp_path, ["one"], per_group=1)
-    found = examples.compact(tmp_path, ["one", "absent"], [("xcopa", "th"), ("xquad", "ar")])
+def test_an_example_shows_options_or_text_and_its_reference(tmp_path, monkeypatch):
+    params = synthetic.params()
+    monkeypatch.chdir(tmp_path)
+    answers.write(params, ["one"], per_group=1)
+    folders = {name: (params.folder("answers", name), params.folder("scores", name)) for name in ("one", "absent")}
+    found = examples.compact(folders, [("xcopa", "th"), ("xquad", "ar")])
     choice, text = found["items"]
     assert choice[4] and choice[5] == choice[4][0] and text[5] == answers.SPOKEN["ar"]
     assert found["answers"]["one"] == [

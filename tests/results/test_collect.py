@@ -37,18 +37,18 @@ def small(tmp_path, monkeypatch):
 
 
 def write_artifacts(settings, name):
-    """A score folder as evaluate writes it, a judgement as judge writes it, an adapter as train writes it."""
+    """A score folder as score writes it, a judgement as judge writes it, an adapter as train writes it."""
     draw = random.Random(name)
-    folder = settings.artifacts / "scores" / name
+    folder = settings.folder("scores", name)
     cell = settings.experiment if name == "experiment" else Cell.parse(name) if "." in name else None
     scores = []
     for language in ("ar", "en"):
         values = [draw.randint(0, 1) for _ in range(6)]
         rows = [{"id": f"xnli-{i}", "prediction": "", "scores": {"accuracy": value}} for i, value in enumerate(values)]
-        storage.write_jsonl_gz(folder / "examples" / f"xnli-{language}.jsonl.gz", rows)
+        storage.write_jsonl_gz(folder / f"xnli-{language}.jsonl.gz", rows)
         mean = sum(values) / 6
         score = {"task": "xnli", "language": language, "metric": "accuracy", "primary": True, "value": mean, "n": 6}
-        scores.append(score | {"low": 0.0, "high": 1.0, "chance": 1 / 3, "signature": "abc"})
+        scores.append(score | {"chance": 1 / 3, "signature": "abc"})
     kind = "experiment" if name == "experiment" else "cell" if cell else "base"
     where = {"kind": kind, "name": name, "model": "mistral-7b", "bits": cell.base.bits if cell else 8}
     where |= {
@@ -57,9 +57,8 @@ def write_artifacts(settings, name):
         "seed": cell.seed if cell else None,
     }
     storage.write_json(
-        folder / "record.json", {"schema": "maple.scores/1", "profile": "smoke", **where, "scores": scores}
+        folder / "record.json", {"schema": "maple.scores/2", "profile": "smoke", **where, "scores": scores}
     )
-    storage.write_json(folder / "bill.json", {"seconds": 1.0})
     preferences = {f"alpaca_eval-{i}": draw.choice([0, 0.5, 1]) for i in range(4)}
     judged = {
         "annotator": "stand-in", "endpoint": None,
@@ -67,7 +66,7 @@ def write_artifacts(settings, name):
         "n": 4,
         "winrate": sum(preferences.values()) / 4,
     }
-    judged |= {"low": 0.0, "high": 1.0, "missing": ["alpaca_eval-4"], "preferences": preferences}
+    judged |= {"missing": ["alpaca_eval-4"], "preferences": preferences}
     storage.write_json(settings.artifacts / "judgements" / f"{name}.json", judged)
     if cell:
         storage.write_json(
@@ -100,7 +99,7 @@ def test_collecting_twice_gives_the_same_bytes(small):
     assert hashes() == hashes() and len(hashes()) == 3
 
 
-@pytest.mark.parametrize("gone", ["scores/mistral-7b-8bit", "scores/experiment", "judgements/experiment.json"])
+@pytest.mark.parametrize("gone", ["scores/grid/mistral-7b-8bit", "scores/experiment", "judgements/experiment.json"])
 def test_anything_missing_is_refused_unless_accepted(small, gone):
     path = small.artifacts / gone
     path.rename(path.with_name("elsewhere"))
@@ -161,7 +160,7 @@ def noise_of(folder, ids_of, scores_of):
         groups.append(("xnli", language, found))
         for name, scores in scores_of.items():
             where = (name, "cell", "mistral-7b", 4, "alpaca", 8, 42, "xnli", language, "accuracy", True)
-            rows.append(collect.Score(*where, float(np.mean(scores)), len(ids), 0.0, 1.0, None, ""))
+            rows.append(collect.Score(*where, float(np.mean(scores)), len(ids), None, ""))
     collect.write(folder, "smoke", list(scores_of), [], {}, rows)
     collect.write_examples(folder / "examples.parquet", groups)
     return Resampled(collect.load(folder), samples=2000, seed=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import stages.score
+import stages.score_own
 import toy
 import upstream
 from maple.config import environment, params
@@ -50,10 +50,10 @@ def test_a_limit_below_one_row_is_refused(folder, limit, tmp_path):
 def test_an_adapter_without_a_record_is_scored_as_trained_on_16_bits_and_that_is_said(folder, tmp_path, capsys):
     made = tmp_path / "adapter"
     made.mkdir()
-    assert stages.score.subject_of(folder / "model", made, None).bits == 16
+    assert stages.score_own.subject_of(folder / "model", made, None).bits == 16
     assert f"{made} has no record.json that says its bits: taken as trained on 16 bits" in capsys.readouterr().err
     (made / "record.json").write_text('{"bits": 8, "model": "mistral-7b"}')
-    subject = stages.score.subject_of(folder / "model", made, None)
+    subject = stages.score_own.subject_of(folder / "model", made, None)
     assert (subject.bits, subject.evaluated_bits, capsys.readouterr().err) == (8, 8, "")
 
 
@@ -63,7 +63,7 @@ def test_python_looks_for_garbage_again_when_the_model_is_loaded(folder, tmp_pat
     monkeypatch.setattr(environment, "settle", lambda settings: settled.append(settings.profile))
     words = {"model": str(folder / "model"), "sources": str(folder / "sources"), "out": str(tmp_path / "out"), "tasks": "xcopa"}
     words |= {"adapter": None, "bits": None, "languages": "et", "limit": 2, "shots": 0}
-    stages.score.main(params.load("smoke"), argparse.Namespace(**words))
+    stages.score_own.main(params.load("smoke"), argparse.Namespace(**words))
     assert settled == ["smoke"]
 
 

@@ -23,6 +23,7 @@ from maple.upstream import languages
 from maple.core.errors import MapleError
 from maple.config.params import TASKS
 from maple.answering.questions import sheet
+from maple.scoring import extraction, rules
 from maple.tasks import base, rows
 
 PARTS = [(task, code) for task in TASKS for code in upstream.LANGUAGES[task]]
@@ -56,47 +57,56 @@ def test_an_unknown_task_is_named_with_the_nearest():
 # -- Scores ------------------------------------------------------------------------------------------------------------
 
 
+CHOICES = {"xnli": 1 / 3, "xcopa": 1 / 2, "belebele": 1 / 4}
+
+
+def score(task, prediction, example, repair=False):
+    return rules.get(task.rule).score(prediction, example.reference, example.language, repair)
+
+
 @pytest.mark.parametrize(("name", "code"), PARTS)
 def test_a_perfect_model_scores_one(sources, name, code):
     task, form = tasks.get(name), form_of(name, code)
     for example in load(sources, name, code):
         if form.options(example) is not None:
-            scores = task.score(example.reference, example)
+            scores = score(task, example.reference, example)
         else:
-            scores = task.score(task.extract(form.answer(example) + "\nand more", example, form), example)
-        assert scores == ({} if name == "alpaca_eval" else dict.fromkeys(task.metrics, 1.0))
+            row = {"output": form.answer(example) + "\nand more"}
+            scores = score(task, extraction.predict(row, task.answer_part, "none"), example)
+        assert scores == ({} if name == "alpaca_eval" else dict.fromkeys(rules.get(task.rule).metrics, 1.0))
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if tasks.get(name).chance is not None])
+@pytest.mark.parametrize("name", CHOICES)
 def test_a_random_model_scores_chance(sources, name):
-    task, rng, scores = tasks.get(name), random.Random(1), []
+    task, rng, scores, chances = tasks.get(name), random.Random(1), [], []
     for code in upstream.LANGUAGES[name]:
         form = form_of(name, code)
         for example in load(sources, name, code):
             options = form.options(example)
-            assert task.chance == pytest.approx(1 / len(options))
-            scores += [task.score(rng.randrange(len(options)), example)["accuracy"] for _ in range(200)]
-    assert sum(scores) / len(scores) == pytest.approx(task.chance, abs=0.02)
+            chances.append(rules.chance([{"options": options}]))
+            scores += [score(task, rng.randrange(len(options)), example)["accuracy"] for _ in range(200)]
+    assert set(chances) == {CHOICES[name]}
+    assert sum(scores) / len(scores) == pytest.approx(CHOICES[name], abs=0.02)
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if tasks.get(name).chance is None and name != "alpaca_eval"])
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in CHOICES and name != "alpaca_eval"])
 def test_a_foreign_or_empty_answer_scores_zero_where_there_is_no_chance(sources, name):
     for code in upstream.LANGUAGES[name]:
         example = load(sources, name, code)[0]
         for prediction in ("", "qqq xxx"):
-            assert tasks.get(name).score(prediction, example) == dict.fromkeys(tasks.get(name).metrics, 0.0)
+            assert score(tasks.get(name), prediction, example) == dict.fromkeys(rules.get(tasks.get(name).rule).metrics, 0.0)
 
 
 def test_always_the_same_option_scores_chance_where_labels_are_balanced(sources):
-    for name in ("xnli", "xcopa", "belebele"):
+    for name, chance in CHOICES.items():
         examples = load(sources, name, upstream.LANGUAGES[name][0])
-        scores = [tasks.get(name).score(0, example)["accuracy"] for example in examples]
-        assert sum(scores) / len(scores) == pytest.approx(tasks.get(name).chance)
+        scores = [score(tasks.get(name), 0, example)["accuracy"] for example in examples]
+        assert sum(scores) / len(scores) == pytest.approx(chance)
 
 
 def test_a_generated_answer_that_names_no_option_is_wrong(sources):
     example = load(sources, "xnli", "en")[0]
-    assert tasks.get("xnli").score(None, example) == {"accuracy": 0.0}
+    assert score(tasks.get("xnli"), None, example) == {"accuracy": 0.0}
 
 
 # -- Readers and upstream's traps --------------------------------------------------------------------------------------
@@ -189,8 +199,8 @@ def test_mlqa_ignores_the_title_column_that_xtreme_adds(sources):
 def test_mlqa_repair_changes_only_the_arabic_article_rule(sources):
     mlqa = tasks.get("mlqa")
     example = base.Example("0", "ar", {}, ["ق ب"])
-    assert mlqa.score("قالب", example)["f1"] == 1.0
-    assert mlqa.score("قالب", example, repair=True)["f1"] == 0.0
+    assert score(mlqa, "قالب", example)["f1"] == 1.0
+    assert score(mlqa, "قالب", example, repair=True)["f1"] == 0.0
 
 
 # task, file, what to change in row 1, what the error names besides file and row
@@ -418,14 +428,12 @@ def test_a_sheet_asks_the_sample(sources):
     ],
 )
 def test_an_option_is_recognised_at_the_start_as_a_whole_word(line, options, index):
-    assert base.match_option(line, options) == index
+    assert extraction.match_option(line, options) == index
 
 
-def test_only_the_first_line_of_a_generated_answer_counts(sources):
-    example = load(sources, "xquad", "en")[0]
-    assert tasks.get("xquad").extract("\n valley\nQ: next", example, form_of("xquad", "en")) == "valley"
-    instruction = load(sources, "alpaca_eval", "en")[0]
-    assert tasks.get("alpaca_eval").extract(" a\nb\n", instruction, form_of("alpaca_eval", "en")) == "a\nb"
+def test_only_the_first_line_of_a_generated_answer_counts():
+    assert extraction.predict({"output": "\n valley\nQ: next"}, tasks.get("xquad").answer_part, "none") == "valley"
+    assert extraction.predict({"output": " a\nb\n"}, tasks.get("alpaca_eval").answer_part, "none") == "a\nb"
 
 
 # -- Prompts -----------------------------------------------------------------------------------------------------------

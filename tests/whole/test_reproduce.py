@@ -54,7 +54,7 @@ def ran(output: str) -> list[str]:
 
 
 # Of every bit width one cell; with it everything that it needs.
-AGAIN = [f"evaluate@{base}-multialpaca-8-42" for base in params.load("smoke").grid.bases]
+AGAIN = [f"answer@{base}-multialpaca-8-42" for base in params.load("smoke").grid.bases]
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def copies(tmp_path_factory):
     found = [copy_of_tree(tmp_path_factory.mktemp(f"copy{i}")) for i in range(2)]
     log = found[0].with_name("repro.txt")
     with subprocess.Popen(["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT) as whole:
-        said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "evaluate_experiment")
+        said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "score_experiment")
         run(found[1], "dvc", "repro", *AGAIN)
     assert whole.returncode == 0, log.read_text()[-6000:]
     run(found[0], "git", "add", "-A")
@@ -82,19 +82,19 @@ def finished(copies):
 def test_a_second_run_from_scratch_gives_the_same_bytes(copies):
     """Sources, training sets, adapters, scores: all but the bills, which hold times, and the experiment of another rank."""
     whole, part, *_ = copies
-    made = sorted(p.relative_to(part) for p in (part / "artifacts").rglob("*") if p.is_file() and p.name != "bill.json")
+    made = sorted(p.relative_to(part) for p in (part / "artifacts").rglob("*") if p.is_file() and "bills" not in p.parts)
     made = [p for p in made if not {"experiment", "experiment.json"} & set(p.parts)]
     assert sum(p.suffix == ".safetensors" for p in made) == len(AGAIN) + 2 and len(made) > 150
     assert [str(p) for p in made if not filecmp.cmp(whole / p, part / p, shallow=False)] == []
 
 
-def test_a_bare_clone_runs_four_stages_for_one_experiment(copies):
+def test_a_bare_clone_runs_five_stages_for_one_experiment(copies):
     *_, said = copies
-    assert ran(said) == ["download", "prepare@bactrian-x-11", "train_experiment", "evaluate_experiment"]
+    assert ran(said) == ["download", "prepare@bactrian-x-11", "train_experiment", "answer_experiment", "score_experiment"]
 
 
 def test_tables_and_figures_made_again_are_the_same_bytes(finished):
-    stages = ["judge", "collect", "tables", "figures", "compare"]
+    stages = ["score", "judge", "collect", "tables", "figures", "compare"]
     run(finished, "dvc", "repro", "--force", "--single-item", *stages)
     assert run(finished, "git", "status", "--porcelain", "paper_tables") == ""
 
@@ -109,8 +109,9 @@ def test_every_cell_is_scored_on_every_task_and_language(finished):
     given = params.load("smoke")
     wanted = {(task, code) for task, options in given.evaluation.tasks.items() for code in options.languages}
     for name in [*CELLS, *given.grid.bases, "experiment"]:
-        folder = finished / "artifacts/smoke/scores" / name
-        kept = {tuple(p.name.removesuffix(".jsonl.gz").split("-")) for p in (folder / "examples").iterdir()}
+        place = "experiment" if name == "experiment" else f"grid/{name}"
+        folder = finished / "artifacts/smoke/scores" / place
+        kept = {tuple(p.name.removesuffix(".jsonl.gz").split("-")) for p in folder.glob("*.jsonl.gz")}
         scored = {(s["task"], s["language"]) for s in json.loads((folder / "record.json").read_text())["scores"]}
         assert kept == wanted
         assert scored == {pair for pair in wanted if pair[0] != "alpaca_eval"}
@@ -141,13 +142,57 @@ def test_the_plan_counts_as_trained_what_no_setting_has_outdated(finished):
     assert any(line.startswith(f"evaluation: {count + 3} models, 3 scored already") for line in rest)
 
 
-def test_changing_the_tables_code_retrains_nothing(finished):
-    path = finished / "maple" / "tables.py"
-    text = path.read_text()
-    path.write_text(text + "\n# touched\n")
-    stale = run(finished, "dvc", "status", "dvc.yaml")
-    path.write_text(text)
-    assert "tables" in stale and "train" not in stale and "evaluate" not in stale
+def stale_after(finished: Path, changes: dict[str, tuple[str, str]]) -> set[str]:
+    """Stages that DVC calls out of date when in each file the first text becomes the second."""
+    kept = {path: (finished / path).read_text() for path in changes}
+    for path, (old, new) in changes.items():
+        assert old in kept[path], path
+        (finished / path).write_text(kept[path].replace(old, new))
+    stale = json.loads(run(finished, "dvc", "status", "--json", "dvc.yaml"))
+    for path, text in kept.items():
+        (finished / path).write_text(text)
+    return {stage.split("@")[0] for stage in stale}
+
+
+def test_words_tables_and_metrics_ask_no_model_again_and_a_metric_reaches_the_scores(finished):
+    stale = stale_after(
+        finished,
+        {
+            "maple/report/model_card.py": ("LoRA adapter", "adapter by LoRA"),
+            "maple/core/progress.py": ("left", "to go"),
+            "stages/train.py": ("held-out loss", "loss on held-out rows"),
+            "stages/answer.py": ("answers in", "replies in"),
+            "maple/results/tables.py": ("missing", "absent"),
+            "maple/metrics/qa.py": ("f1", "F1"),
+        },
+    )
+    assert {"score", "score_experiment", "tables", "report"} <= stale
+    assert not {"train", "train_experiment", "answer", "answer_base", "answer_experiment"} & stale
+
+
+def test_another_schedule_trains_every_cell_again(finished):
+    stale = stale_after(finished, {"maple/training/loop.py": ("1 - done", "1 - done**2")})
+    assert {"train", "train_experiment"} <= stale and not {"answer_base", "download", "prepare"} & stale
+
+
+def test_another_normalisation_runs_the_scores_and_what_follows(finished):
+    stale = stale_after(finished, {"params.yaml": ("    xcopa: bytes", "    xcopa: tokens")})
+    assert {"score", "score_experiment"} <= stale and not {"train", "answer", "answer_base", "judge"} & stale
+
+
+def test_a_run_says_whether_it_gave_the_committed_bytes(finished):
+    identical = [sys.executable, "-m", "stages.identical"]
+    said = run(finished, *identical)
+    assert re.fullmatch(r"identical to the committed run: (\d+) of \1 outputs\n", said), said
+    lock = finished / "dvc.lock"
+    changed = yaml.safe_load(lock.read_text())
+    changed["stages"]["figures"]["outs"][0]["md5"] = "0" * 32 + ".dir"
+    lock.write_text(yaml.safe_dump(changed))
+    said = run(finished, *identical)
+    lock.write_text(run(finished, "git", "show", "HEAD:dvc.lock"))
+    assert "differs from the committed run" in said and "paper_tables/regenerated/smoke/figures" in said
+    assert "likely reason" in said
+    assert run(finished, "git", "status", "--porcelain") == ""
 
 
 def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
@@ -155,8 +200,8 @@ def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
     other = 32 if rank() != 32 else 16
     out = run(finished, "dvc", "exp", "run", "-S", f"lora.r={other}")
     first, second, *rest = ran(out)
-    assert (first, second) == ("train_experiment", "evaluate_experiment")
-    assert set(rest) <= {"judge", "collect", "tables", "figures", "compare", "report"} and "tables" in rest
+    assert (first, second) == ("train_experiment", "answer_experiment")
+    assert set(rest) <= {"score_experiment", "judge", "collect", "tables", "figures", "compare", "report"} and "tables" in rest
     assert "xquad" in run(finished, "dvc", "metrics", "diff", "--all")
     assert "xquad" in run(finished, "dvc", "exp", "show", "--csv", "--no-pager")
     assert rank() == other
@@ -202,7 +247,7 @@ def test_ctrl_c_during_training_is_continued(finished):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from the checkpoint" in out
-    bill = finished / "artifacts/smoke/adapters/experiment/bill.json"
+    bill = finished / "artifacts/smoke/bills/train/experiment.json"
     again = start()
     again.communicate(timeout=120)
     assert again.returncode == 0 and json.loads(bill.read_text())["resumed_at_step"] >= 2

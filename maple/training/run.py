@@ -1,0 +1,95 @@
+"""One cell from its base and training set to an adapter: all that decides the adapter's numbers.
+
+`stages/train.py` reads, prints and writes around it, so that a word on the screen never trains a model again.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maple.config import environment
+from maple.config.cell import Cell
+from maple.config.params import Recipe
+from maple.core import storage
+from maple.models import loading
+from maple.models.shapes import Shape
+from maple.training import batches, loop
+
+SCHEMA = "maple.adapter/1"
+PARTS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a run is followed: `report` gets each step's row of the curve, `resumed` the number of steps taken before."""
+
+    report: Callable[[dict[str, float]], None]
+    resumed: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model with its adapter, the record to be written last, and what happened on the way."""
+
+    model: Any
+    record: dict[str, Any]
+    outcome: loop.Outcome
+    processes: loop.Processes
+
+
+def settings_of(name: str, cell: Cell, recipe: Recipe, tokens: Path, base: dict[str, Any], profile: str) -> dict[str, Any]:
+    """What identifies a run: a checkpoint of other settings is refused, and the record begins with them."""
+    return {
+        "profile": profile,
+        "name": name,
+        "model": cell.base.model,
+        "bits": cell.base.bits,
+        "dataset": cell.dataset,
+        "rank": cell.rank,
+        "seed": cell.seed,
+        "alpha": loading.lora_alpha(recipe, cell.rank),
+        "recipe": dataclasses.asdict(recipe),
+        "rows": {part: storage.sha256(tokens / f"{part}.arrow") for part in PARTS},
+        "base": base,
+    }
+
+
+def train(
+    settings: dict[str, Any],
+    cell: Cell,
+    recipe: Recipe,
+    weights: Path,
+    tokens: Path,
+    checkpoint: Path,
+    watch: Callable[[int, loop.Processes], contextlib.AbstractContextManager[Watch]],
+) -> Trained:
+    """Finetune the base in `weights` on the rows in `tokens`; `watch(steps, processes)` is entered before the first step."""
+    rows, validation = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
+    torch.manual_seed(cell.seed)
+    base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
+    tuned = loading.add_lora(base, recipe, cell.rank)
+    processes = loop.Processes()
+    before = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+    steps = len(batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed))
+    with watch(steps, processes) as watched:
+        outcome = loop.finetune(
+            tuned, rows, recipe, cell.seed, settings, checkpoint, watched.report, processes, watched.resumed
+        )
+    after = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+    shape = Shape.of_config(storage.read_json(weights / "config.json"))
+    record = settings | {
+        "schema": SCHEMA,
+        "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
+        "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
+        "steps": len(outcome.curve),
+        "tokens": {key: sum(row[column] for row in outcome.curve) for key, column in (("all", "tokens"), ("answer", "answer_tokens"))},
+        "heldout_loss": {"before": before, "after": after, "rows": len(validation)},
+        "loss": [row["loss"] for row in outcome.curve],
+        "versions": environment.versions(),
+    }
+    return Trained(tuned, record, outcome, processes)

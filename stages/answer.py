@@ -1,0 +1,87 @@
+"""Ask one model everything and keep its answers: a cell, a base without adapter, or the experiment.
+
+    python -m stages.answer --name mistral-7b-8bit.alpaca.r8.s42
+    python -m stages.answer --name mistral-7b-8bit
+    python -m stages.answer --name experiment
+
+No score comes of it: stages/score.py turns stored answers into scores, on any machine.
+"""
+
+import dataclasses
+
+from maple.answering import run
+from maple.config import bills, catalogue, command
+from maple.config.cell import Base
+from maple.config.params import EXPERIMENT
+from maple.core import storage
+from maple.core.errors import MapleError
+
+
+def main(params, arguments):
+    subject, weights, adapter, quantisation = subject_of(params, arguments.name)
+
+    def load():
+        from maple.config import environment
+        from maple.models import loading
+
+        environment.settle(params)
+        base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device())
+        return loading.attach_adapter(base, adapter) if adapter else base.eval(), loading.load_tokeniser(weights)
+
+    work = params.work / "predictions" / subject.name
+    destination = params.folder("answers", subject.name)
+    record, spent = run.answer(
+        subject, load, params.evaluation, params.artifacts / "sources", work, destination, params.profile
+    )
+    bills.write(params, "answer", subject.name, spent)
+    count = sum(sheet["n"] for sheet in record["sheets"])
+    print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
+
+
+def subject_of(params, name):
+    """(what is asked, its base's folder, its adapter's folder or None, how the base is quantised).
+
+    What an adapter is, its own record says: parameters that have moved on since it was trained do not rename it.
+    """
+    pinned = storage.read_json(params.artifacts / "sources" / "record.json")["models"]
+    root = params.artifacts / "sources"
+    if name != EXPERIMENT and "." not in name:
+        base = Base.parse(name)
+        identity = _identity(pinned, base.model, dataclasses.asdict(params.recipe.quantisation))
+        subject = run.Subject(name, "base", base.model, base.bits, base.bits, identity=identity)
+        return subject, catalogue.models()[base.model].folder(root), None, params.recipe.quantisation
+    params.cell_of(name)
+    asked = params.evaluation.base_precision
+    adapter = params.artifacts / "adapters" / name
+    trained = storage.read_json(adapter / "record.json")
+    if trained["name"] != name:
+        raise MapleError(
+            f"{adapter} holds the adapter {trained['name']}",
+            why="its record says so; under another name its scores would stand in the wrong row",
+            do=f"delete {adapter} and run `dvc repro`",
+        )
+    weights = storage.sha256(adapter / "adapter_model.safetensors")
+    quantisation = trained["recipe"]["quantisation"]
+    subject = run.Subject(
+        name,
+        "experiment" if name == EXPERIMENT else "cell",
+        trained["model"],
+        trained["bits"],
+        trained["bits"] if asked == "trained" else int(asked),
+        trained["dataset"],
+        trained["rank"],
+        trained["seed"],
+        trained["heldout_loss"],
+        _identity(pinned, trained["model"], quantisation) | {"adapter": weights},
+    )
+    folder = catalogue.models()[trained["model"]].folder(root)
+    return subject, folder, adapter, dataclasses.replace(params.recipe.quantisation, **quantisation)
+
+
+def _identity(pinned, model, quantisation):
+    files = {path: file["sha256"] for path, file in pinned[model]["files"].items()}
+    return {"base": storage.fingerprint(files, 32), "quantisation": quantisation}
+
+
+if __name__ == "__main__":
+    command.run(__doc__, main, name="name of a cell, a base, or experiment")
