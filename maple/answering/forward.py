@@ -15,13 +15,11 @@ from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import rotate_half
 
 from maple.core.errors import MapleError
+from maple.models.architectures import SHARED
 from maple.answering.tree_attention import Layout, Prefix
 from maple.answering.prefix_tree import Group, Row
 
 NAME = "maple_packed"
-# `model_type` of those that give what transformers' own forward pass gives (tests/answering/test_architectures.py). Others may
-# do more than these: cap their logits, scale them, or have their layers elsewhere.
-COMPARED = ("gemma", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3")
 # Logits at once, in numbers: 64 MB in fp32, or on a CPU what stays in its cache; with a large vocabulary those of this
 # many positions, since a product with the head is slow for fewer.
 LOGITS, LOGITS_ON_CPU = 1 << 24, 1 << 20
@@ -36,25 +34,25 @@ def causal(model: Any) -> Any:
 def check(model: Any) -> None:
     """Raises MapleError for a model whose log-likelihoods might come out wrong here without a sign of it."""
     config = causal(model).config
-    if config.model_type not in COMPARED:
+    if config.model_type not in SHARED:
         raise MapleError(
-            f"a model of type {config.model_type} cannot be evaluated",
-            why=f"attention is replaced, and only {', '.join(COMPARED)} are known to give then what transformers gives",
-            do="add the type to COMPARED in maple/answering/forward.py and to tests/answering/test_architectures.py; docs/EXTENDING.md says more",
+            f"a model of type {config.model_type} cannot be asked by evaluation.path: shared",
+            why=f"attention is replaced, and only {', '.join(SHARED)} are known to give then what transformers gives",
+            do="set evaluation.path: plain, which is slow and replaces nothing; docs/EXTENDING.md says how a type is compared",
         )
     rotary = causal(model).model.rotary_emb.rope_type
     for kind in rotary.values() if isinstance(rotary, dict) else [rotary]:
         if "dynamic" in kind or kind == "longrope":
             raise MapleError(
-                f"a model with {kind} positions cannot be evaluated",
+                f"a model with {kind} positions cannot be asked by evaluation.path: shared",
                 why="they depend on the longest text of a forward pass, so a score would depend on its neighbours",
-                do="use a model whose config.json names another rope_type",
+                do="set evaluation.path: plain, which reads one row at a time",
             )
     if getattr(config, "final_logit_softcapping", None) is not None:
         raise MapleError(
-            f"a {config.model_type} model that caps its logits cannot be evaluated",
+            f"a {config.model_type} model that caps its logits cannot be asked by evaluation.path: shared",
             why="logits are computed from the output head alone",
-            do="use a model whose config.json has no final_logit_softcapping",
+            do="set evaluation.path: plain, which takes the model's own logits",
         )
 
 

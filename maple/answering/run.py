@@ -27,7 +27,7 @@ SCHEMA = "maple.answers/1"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 # Where the code begins that turns examples into answers. Answers stored by other code than this and all that it imports
 # from these two packages are not used.
-ENGINE = ("answering/questions.py", "answering/loglikelihood.py", "answering/generate.py", "models/loading.py")
+ENGINE = ("answering/questions.py", "answering/loglikelihood.py", "answering/generate.py", "answering/plain.py", "models/loading.py")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def answer(
             store, usage = answers(asked, subject, loaded, evaluation, work, versions, bar)
             storage.write_jsonl_gz(folder / f"{asked.name}.jsonl.gz", (_line(asked, store, e) for e in asked.examples))
             revision = entries.get(asked.task.source, {}).get("commit", "local")
-            listed.append(_listed(asked, subject, revision, versions) | _counts(asked, store))
+            listed.append(_listed(asked, subject, revision, versions) | {"path": evaluation.path} | _counts(asked, store))
             cost = spent.setdefault(asked.task.name, dict.fromkeys(("seconds", "examples", *usage), 0))
             for key, value in {"seconds": time.time() - start, "examples": len(asked.examples), **usage}.items():
                 cost[key] = round(cost[key] + value, 3)
@@ -125,6 +125,7 @@ def answers(
         "task": asked.task.name,
         "language": asked.language,
         "texts": storage.fingerprint([asked.texts(), asked.form.stop, asked.form.join], 32),
+        "path": evaluation.path,
         "batch_tokens": evaluation.batch_tokens,
         "evaluated_bits": subject.evaluated_bits,
         "identity": subject.identity,
@@ -137,7 +138,7 @@ def answers(
     if store.sealed:
         return store, usage
 
-    from maple.answering import encoding, generate, loglikelihood
+    from maple.answering import encoding, generate, loglikelihood, plain
 
     model, tokeniser = loaded()
     spent = loglikelihood.Usage()
@@ -147,18 +148,16 @@ def answers(
     done = {place for place, question in enumerate(listed) if question.example.id in store.rows}
     if scored:
         requests = [(question.prompt, question.options) for question in listed]
-        batches = loglikelihood.score(model, tokeniser, requests, evaluation.batch_tokens, done, spent)
+        if evaluation.path == "plain":
+            batches = plain.score(model, tokeniser, requests, done, spent)
+        else:
+            batches = loglikelihood.score(model, tokeniser, requests, evaluation.batch_tokens, done, spent)
     else:
-        batches = generate.generate_batches(
-            model,
-            tokeniser,
-            [question.prompt for question in listed],
-            asked.options.max_new_tokens,
-            asked.form.stop,
-            evaluation.batch_tokens,
-            done,
-            spent,
-        )
+        asking = model, tokeniser, [q.prompt for q in listed], asked.options.max_new_tokens, asked.form.stop
+        if evaluation.path == "plain":
+            batches = plain.generate_batches(*asking, done, spent)
+        else:
+            batches = generate.generate_batches(*asking, evaluation.batch_tokens, done, spent)
     for batch in _named(batches, asked, listed):
         store.append(_kept(listed[place], found) for place, found in sorted(batch.items()))
         bar.advance(len(batch), asked.name)

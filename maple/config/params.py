@@ -163,6 +163,7 @@ class Evaluation:
     seed: int
     batch_tokens: int
     base_precision: Literal["trained", "4", "8", "16"]
+    path: Literal["shared", "plain"]
     tasks: dict[str, TaskOptions]
 
 

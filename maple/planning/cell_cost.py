@@ -12,15 +12,14 @@ from typing import Any
 
 from maple.config.params import Recipe
 from maple.models.shapes import Shape
+from maple.training.limits import HEAD_LOGITS, QUERIES
 
 TABLES = Path(__file__).parents[2] / "benchmarks"
 
 # Bits per quantised weight: NF4 in blocks of 64 with a float32 scale, or with scales in 8 bits and a float32 per 256.
 BITS_NF4 = {False: 4 + 32 / 64, True: 4 + 8 / 64 + 32 / (64 * 256)}
-# Logits that maple/training/output_head.py makes at a time, and the bytes of each: in bfloat16, and as probabilities in float32.
-HEAD_CHUNK, HEAD_BYTES = 4_000_000, 2 + 4
-# Queries that maple/training/row_attention.py takes at once on a CPU: of a longer row, what they cannot see is not kept.
-QUERIES = 256
+# Bytes of a logit: in bfloat16, and as a probability in float32.
+HEAD_BYTES = 2 + 4
 
 # -- Assumed, until measured (benchmarks/throughput.csv) or known (prepared statistics) --
 # Share of the peak rate of bfloat16 products that useful work reaches: dequantising costs at 4 bits, more at 8.
@@ -92,7 +91,7 @@ def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: Rows, on_gp
     copies = 2 * 2 + 2 * wide * (wide > 2) + 2 * wide * (recipe.lora.dropout > 0)
     working = 2 * widest[0] * widest[1] * (bits < 16) + copies * max(widest) * tokens
     answers = tokens * rows.answer_share
-    head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(HEAD_CHUNK, shape.vocabulary * answers)
+    head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(HEAD_LOGITS, shape.vocabulary * answers)
     if recipe.gradient_checkpointing:
         # Each block keeps its input; one at a time makes the rest again, after the head is done.
         activations = 2 * shape.layers * shape.hidden * tokens + max(block + working, head)

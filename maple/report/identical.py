@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import yaml

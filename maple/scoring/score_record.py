@@ -143,6 +143,7 @@ def signature(sheet: dict[str, Any], metric: str, scoring: Scoring) -> str:
         f"split:{sheet['split']}",
         f"source:{sheet['source']}",
         f"base:{sheet['base']}",
+        *(["path:plain"] if sheet["path"] == "plain" else []),
         *(f"{name}:{version}" for name, version in sheet["libraries"].items()),
     ]
     text = "|".join(parts)

@@ -15,5 +15,7 @@ def save(tuned, folder: Path, source: Source) -> None:
     config = tuned.peft_config["default"]
     config.base_model_name_or_path, config.revision = source.hub_id, source.revision
     tuned.save_pretrained(folder, save_embedding_layers=False)
+    # PEFT's own model card is an empty form that names this machine's folders; ours is maple/report/model_card.py.
+    (folder / "README.md").unlink(missing_ok=True)
     written = storage.read_json(folder / "adapter_config.json")
     storage.write_json(folder / "adapter_config.json", written | {"target_modules": sorted(written["target_modules"])})

@@ -13,9 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from maple.training.row_attention import Layout, attend
 from maple.core.errors import MapleError
+from maple.models.architectures import FUSED
 
-# The model types whose blocks `block` computes; others have norms or products that it would leave out.
-FAMILIES = ("llama", "mistral")
 
 
 def hidden_states(
@@ -30,10 +29,10 @@ def hidden_states(
 
     The last layer's other tokens serve as keys and values only, so nothing is computed of them after its attention.
     """
-    if causal.config.model_type not in FAMILIES:
+    if causal.config.model_type not in FUSED:
         raise MapleError(
             f"recipe.path 'fused' cannot train a {causal.config.model_type} model",
-            why=f"it computes the blocks of {' and '.join(FAMILIES)} only",
+            why=f"it computes the blocks of {' and '.join(FUSED)} only",
             do="set recipe.path: stock, which is slower and goes through the model's own modules",
         )
     inner = causal.model

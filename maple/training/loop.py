@@ -20,11 +20,8 @@ import torch
 from maple.training import batches, checkpoint, fused_blocks, output_head, row_attention
 from maple.training.batches import Packed, Rows
 from maple.core.errors import MapleError
+from maple.models.architectures import PACKED
 from maple.config.params import Recipe
-
-# Model types whose loss through `stock` is transformers' own (tests). Others may scale or cap logits outside the layers,
-# or attend otherwise, which packing would leave out without a sign.
-STOCK = ("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2")
 
 
 @dataclass
@@ -53,11 +50,11 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
         wide = torch.promote_types(torch.float32, causal.dtype) if path == "fused" else causal.dtype
         hidden = fused_blocks.hidden_states(causal, ids, positions, layout, wide, predicts)
     else:
-        if causal.config.model_type not in STOCK:
+        if causal.config.model_type not in PACKED:
             raise MapleError(
                 f"a {causal.config.model_type} model cannot be finetuned",
-                why=f"packed rows were compared with transformers' loss for {', '.join(STOCK)} only",
-                do="add it to STOCK in maple/training/loop.py if the test of its name passes with it",
+                why=f"packed rows were compared with transformers' loss for {', '.join(PACKED)} only",
+                do="add it to PACKED in maple/models/architectures.py if the test of its name passes with it",
             )
         # Not set back afterwards: gradient checkpointing runs the blocks again during the backward pass.
         if causal.config._attn_implementation != row_attention.NAME:

@@ -6,8 +6,7 @@ Logits of a whole pack would be the largest tensor of a training step (8,192 tok
 
 import torch
 
-# Logits that exist at a time, in numbers.
-CHUNK = 4_000_000
+from maple.training.limits import HEAD_LOGITS
 
 
 def loss(hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -20,7 +19,7 @@ class _Loss(torch.autograd.Function):
     def forward(ctx, hidden, head, labels):
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        rows = max(min(CHUNK // len(head), len(hidden)), 1)
+        rows = max(min(HEAD_LOGITS // len(head), len(hidden)), 1)
         # The same memory for every chunk: asking for it anew takes a CPU longer than the softmax does.
         logits_of_all, p_of_all = hidden.new_empty(rows, len(head)), hidden.new_empty(rows, len(head), dtype=torch.float32)
         for start in range(0, len(hidden), rows):

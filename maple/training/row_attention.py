@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from maple.training.limits import QUERIES
+
 # Row lengths are rounded up to this: few distinct block shapes, for which the CPU's matrix library keeps its kernels.
 ROUND = 64
-# Queries at once on a CPU: those of a longer row see the keys up to the last of them only, and fit its cache.
-QUERIES = 256
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import pytest
 
 import reference
 import toy
-from maple.answering import encoding, forward, generate, loglikelihood
+from maple.answering import encoding, generate, loglikelihood, plain
 from maple.core.errors import MapleError
+from maple.models.architectures import SHARED
 
 TOKENISER = toy.tokeniser()
 # Windows shorter than the prompts, in one of the two layers where a type knows both kinds.
@@ -30,7 +31,7 @@ def model(kind: str, **changes):
     return toy.model(kind, context=256, **{"vocab_size": len(TOKENISER), "pad_token_id": 1} | SHAPES[kind] | changes)
 
 
-@pytest.mark.parametrize("kind", forward.COMPARED)
+@pytest.mark.parametrize("kind", SHARED)
 def test_a_listed_architecture_scores_and_writes_as_transformers_does(kind):
     made = model(kind)
     for ours, theirs in zip(loglikelihood.loglikelihoods(made, TOKENISER, REQUESTS, 4096), reference.score(made, TOKENISER, REQUESTS), strict=True):
@@ -44,11 +45,25 @@ def test_a_listed_architecture_scores_and_writes_as_transformers_does(kind):
 def test_any_other_is_refused_before_anything_is_computed(kind, monkeypatch):
     made = model(kind)
     monkeypatch.setattr(encoding, "encode_groups", lambda *a: pytest.fail("texts were tokenised"))
-    with pytest.raises(MapleError, match=f"a model of type {kind} cannot be evaluated") as error:
+    with pytest.raises(MapleError, match=f"a model of type {kind} cannot be asked") as error:
         loglikelihood.loglikelihoods(made, TOKENISER, REQUESTS, 4096)
-    assert "llama, mistral" in error.value.why and "docs/EXTENDING.md" in error.value.do
-    with pytest.raises(MapleError, match=f"a model of type {kind} cannot be evaluated"):
+    assert "llama, mistral" in error.value.why and "evaluation.path: plain" in error.value.do
+    with pytest.raises(MapleError, match=f"a model of type {kind} cannot be asked"):
         generate.generate(made, TOKENISER, ["The river"], 10, [], 4096)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_the_plain_path_takes_any_architecture_and_gives_transformers_own_numbers(kind):
+    made = model(kind)
+    ours = {index: found for batch in plain.score(made, TOKENISER, REQUESTS, done=[1]) for index, found in batch.items()}
+    theirs = reference.score(made, TOKENISER, REQUESTS)
+    assert sorted(ours) == [0, 2]
+    for index, options in ours.items():
+        assert [(pytest.approx(o.logprob, abs=1e-6), o.greedy) for o in options] == theirs[index]
+    prompts = [prompt for prompt, _ in REQUESTS]
+    for stop in ([], ["r"]):
+        written = {i: text for batch in plain.generate_batches(made, TOKENISER, prompts, 10, stop) for i, text in batch.items()}
+        assert [written[i] for i in range(3)] == reference.written(made, TOKENISER, prompts, 10, stop)
 
 
 def test_capped_logits_are_refused_in_a_listed_architecture_too():

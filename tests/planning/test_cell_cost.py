@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import weakref
@@ -162,7 +163,7 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
 
 
 def test_the_estimate_counts_pieces_as_large_as_training_makes_them():
-    assert cell_cost.HEAD_CHUNK == output_head.CHUNK and cell_cost.QUERIES == row_attention.QUERIES
+    assert cell_cost.HEAD_LOGITS == output_head.HEAD_LOGITS and cell_cost.QUERIES == row_attention.QUERIES
 
 
 def test_the_planned_steps_and_tokens_are_those_that_training_takes():
@@ -244,15 +245,20 @@ def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
 def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monkeypatch):
     smoke = params.load("smoke")
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
     cell = smoke.cells[0]
     folder = tmp_path / "adapters" / cell.name
     folder.mkdir(parents=True)
     (folder / "record.json").write_text("{}")
     bills.write(smoke, "train", cell.name, {"tokens_per_second": 1000.0})
-    lines = plan.lines(smoke, plan.device_of(smoke)[0])
-    assert [line.cell for line in lines if line.done] == [cell]
-    assert lines[0].speed_from == "this grid"
-    assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
+    for kept in (False, True):
+        lines = plan.lines(smoke, plan.device_of(smoke)[0])
+        assert [line.cell for line in lines if line.done] == [cell]
+        assert lines[0].speed_from == "this grid"
+        assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
+        if not kept:  # as in a clone that only pulled
+            bills.keep(smoke)
+            shutil.rmtree(tmp_path / "bills")
 
 
 def test_what_dvc_would_run_again_counts_as_not_done(tmp_path, monkeypatch):
@@ -292,6 +298,7 @@ def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replac
     assert set(evaluation_cost.LOADS) == set(tasks.TASKS)
     paper = params.load("paper")
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
     device = plan.device_of(paper)[0]
     before = plan.scorings(paper, device)
     assert len(before) == len(paper.cells) + len(paper.bases) and not any(line.measured or line.done for line in before)

@@ -156,7 +156,7 @@ def test_attention_by_row_equals_masked_attention_over_the_pack(monkeypatch, ker
 
 
 def test_the_chunked_head_gives_the_loss_and_gradient_of_cross_entropy(monkeypatch):
-    monkeypatch.setattr(output_head, "CHUNK", 3 * 50)
+    monkeypatch.setattr(output_head, "HEAD_LOGITS", 3 * 50)
     torch.manual_seed(0)
     hidden, weight, labels = torch.randn(10, 16, requires_grad=True), 9 * torch.randn(50, 16), torch.randint(50, (10,))
     wanted = torch.nn.functional.cross_entropy(hidden @ weight.t(), labels, reduction="sum")

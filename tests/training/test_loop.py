@@ -24,6 +24,8 @@ import transformers
 
 from maple.config import catalogue, environment, params
 from maple.models import loading
+from maple.models.architectures import PACKED
+from maple.report import model_card
 from maple.training import batches, checkpoint, loop
 from maple.config.cell import Cell
 from maple.core.errors import MapleError
@@ -305,7 +307,7 @@ def test_a_run_stopped_after_its_last_step_has_nothing_to_train_again(world, tmp
     assert all(torch.equal(trained[name], resumed[name]) for name in trained)
 
 
-@pytest.mark.parametrize("model_type", loop.STOCK)
+@pytest.mark.parametrize("model_type", PACKED)
 def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it_takes(world, model_type):
     rows, lm = batches.Rows(world / "train.arrow"), tiny.model(model_type, initializer_range=0.3)
     alone = 0.0
@@ -319,7 +321,7 @@ def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it
     assert packed == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize(("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "STOCK")])
+@pytest.mark.parametrize(("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "PACKED")])
 def test_a_model_type_that_a_path_was_not_compared_for_is_refused(world, model_type, path, do):
     with pytest.raises(MapleError, match=model_type) as error:
         loop.answer_loss(tiny.model(model_type), batches.join(batches.Rows(world / "train.arrow"), [0]), path)
@@ -456,8 +458,10 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     written = json.loads((folder / "record.json").read_text())
     assert (written["base"]["hub_id"], written["base"]["revision"]) == (source.hub_id, source.revision)
     assert written["bits"] == bits
-    card = (folder / "README.md").read_text()
-    assert f"{source.hub_id} at revision `{source.revision}`, trained on the base at **{bits} bits**" in card
+    words = model_card.card(written, smoke=True)
+    assert f"{source.hub_id} at revision `{source.revision}`, trained on the base at **{bits} bits**" in words and "SMOKE" in words
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "curve.csv", "record.json"]
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in folder.iterdir())
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (source.hub_id, source.revision)
     assert config["target_modules"] == sorted(params.TARGETS)
