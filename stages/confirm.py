@@ -13,7 +13,7 @@ from stages import plan
 
 
 def main(params, arguments):
-    if params.sources == "smoke":
+    if params.is_smoke:
         return
     plan.main(params, argparse.Namespace(cell=None))
     if os.environ.get("YES") == "1":

@@ -13,7 +13,7 @@ from maple.core.progress import size
 
 
 def main(params, arguments):
-    if params.sources == "smoke":
+    if params.is_smoke:
         from maple import smoke
 
         params.work.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def main(params, arguments):
     else:
         cells, scorings = plan.lines(params, device, again), plan.scorings(params, device, again)
     todo = [line for line in cells if not line.done]
-    title = "SMOKE profile" if params.profile == "smoke" else f"{params.profile} profile"
+    title = f"{params.profile} profile" + (" (SMOKE)" if params.is_smoke else "")
     print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
     whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     if again:
@@ -101,7 +101,7 @@ def print_scorings(params, scorings, device):
     if any(scoring.measured for scoring in todo):
         print("taken for it: what this grid's finished models on the same base took, where there are any")
     guessed = not all(scoring.measured for scoring in todo)
-    if guessed and params.sources == "smoke":
+    if guessed and params.is_smoke:
         print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
     elif guessed:
         print(

@@ -16,7 +16,7 @@ def main(params, arguments):
         storage.write_text(part / "report.html", report.page(params))
         for name, record in collect.load(params.artifacts / "collected").records.items():
             if record["adapter"]:
-                storage.write_text(part / "cards" / f"{name}.md", model_card.card(record["adapter"], params.sources == "smoke"))
+                storage.write_text(part / "cards" / f"{name}.md", model_card.card(record["adapter"], params.is_smoke))
     print(terminal.text(params, folder / "report.html"))
 
 

@@ -41,7 +41,7 @@ def main(params, arguments):
 def line(params, found):
     summary = score_record.averages(found["scores"])
     shown = ", ".join(f"{task} {next(iter(v.values())):.3f}" for task, v in summary.items() if task != "average")
-    smoke = " (SMOKE)" if params.sources == "smoke" else ""
+    smoke = " (SMOKE)" if params.is_smoke else ""
     average = f"; average {summary['average']:.3f}" if "average" in summary else ""
     return f"{found['name']}{smoke}: {shown}{average}"
 

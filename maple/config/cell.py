@@ -24,7 +24,7 @@ class Base:
 
     @classmethod
     def parse(cls, name: str) -> "Base":
-        match = re.fullmatch(r"(.+)-(\d+)bit", str(name))
+        match = re.fullmatch(r"([a-z0-9][a-z0-9.-]*)-(\d+)bit", str(name))
         if not match or int(match[2]) not in BITS:
             raise MapleError(
                 f"'{name}' names no base",
@@ -47,7 +47,7 @@ class Cell:
 
     @classmethod
     def parse(cls, name: str) -> "Cell":
-        match = re.fullmatch(r"([^.]+)\.([^.]+)\.r([1-9]\d*)\.s(\d+)", name)
+        match = re.fullmatch(r"([a-z0-9-]+)\.([a-z0-9-]+)\.r([1-9]\d*)\.s(\d+)", name)
         if not match:
             raise MapleError(
                 f"'{name}' names no cell",

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -51,7 +52,8 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
 
 def _log_to(settings: params.Params, names: list[str]) -> str:
     verb = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    path = settings.work / "logs" / ("-".join([verb, *names]) + ".log")
+    # A name is checked later; whatever it holds, the log stays in its folder.
+    path = settings.work / "logs" / (re.sub(r"[^\w.-]+", "_", "-".join([verb, *names]))[:150] + ".log")
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     return str(path)

@@ -22,7 +22,7 @@ def settle(params: Params) -> None:
     # What the libraries hold is never garbage; from here on Python looks for it as often as it does by default.
     gc.freeze()
     gc.set_threshold(700, 10, 10)
-    if params.sources == "smoke":
+    if params.is_smoke:
         import torch
 
         torch.set_num_threads(1)

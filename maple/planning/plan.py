@@ -108,7 +108,7 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     shape = shape_of(params, cell.base.model)
     rows = rows_of(params, cell.dataset, cell.base.model)
     bits, rank = cell.base.bits, cell.rank
-    on_gpu = params.sources == "hub"
+    on_gpu = not params.is_smoke
     memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
     speed, origin = speed_in_this_grid(params, cell), "this grid"
     if speed is None:
@@ -142,7 +142,7 @@ def scoring(params: Params, name: str, base: Base, device: Device, again: Collec
     measured = hours is not None
     if not measured:
         hours = START_SECONDS[params.sources] / 3600
-        if params.sources == "hub":
+        if not params.is_smoke:
             shape = shape_of(params, base.model)
             hours += evaluation_cost.assumed_hours(params.evaluation, shape, base.bits, device)
     done = _done(params, "answers", name) and not set(stages_of(params, name)) & set(again)
@@ -160,7 +160,7 @@ def shape_of(params: Params, model: str) -> Shape:
     path = source.folder(params.artifacts / "sources") / "config.json"
     if path.exists():
         return Shape.of_config(json.loads(path.read_text()))
-    return SMOKE_SHAPES[model] if params.sources == "smoke" else Shape(**source.shape)
+    return SMOKE_SHAPES[model] if params.is_smoke else Shape(**source.shape)
 
 
 @cache
@@ -191,7 +191,7 @@ def speed_in_this_grid(params: Params, cell: Cell) -> float | None:
 def device_of(params: Params) -> tuple[Device, bool]:
     """What the plan is for, and whether it is this machine's own."""
     known = {device.name: device for device in cell_cost.devices()}
-    if params.sources == "smoke":
+    if params.is_smoke:
         return known["CPU"], True
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -204,7 +204,7 @@ def device_of(params: Params) -> tuple[Device, bool]:
 
 def smallest_device(params: Params, peak_bytes: float) -> str:
     """The device with the least memory in which a peak fits; a GPU's needs room for CUDA's context too."""
-    on_gpu = params.sources == "hub"
+    on_gpu = not params.is_smoke
     for device in cell_cost.devices():
         if (device.name != "CPU") == on_gpu and peak_bytes / 1e9 + on_gpu * cell_cost.GPU_CONTEXT_GB <= device.memory_gb:
             return device.name

@@ -31,7 +31,7 @@ def findings(params: Params) -> Iterator[Finding]:
     yield _lock(params)
     yield from _room(params)
     yield _git()
-    if params.sources == "hub":
+    if not params.is_smoke:
         yield from _gpu(params)
         yield _gated(params)
 

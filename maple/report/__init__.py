@@ -40,7 +40,7 @@ def page(params: Params) -> str:
     environment.filters |= {"duration": runs.duration, "markdown": _markdown}
     return environment.get_template("template.html").render(
         profile=params.profile,
-        smoke=SMOKE if params.sources == "smoke" else None,
+        smoke=SMOKE if params.is_smoke else None,
         style=markupsafe.Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=markupsafe.Markup((HERE / "script.js").read_text(encoding="utf-8")),
         runs=runs.summary(found, spent),

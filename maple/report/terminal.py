@@ -14,7 +14,7 @@ def text(params: Params, page: Path) -> str:
     table = results.paper_tables(params.regenerated / "tables", verdicts)[0]
     found = compare.from_json(verdicts)
     said = [claim["ours"]["verdict"] for claim in claims]
-    lines = [SMOKE, ""] if params.sources == "smoke" else []
+    lines = [SMOKE, ""] if params.is_smoke else []
     lines += ["Table 1, ours / the paper's", *_columns(_rows(table)), ""]
     lines += [f"cells   {compare.sentence(found)}"]
     lines += [f"claims  {', '.join(f'{said.count(verdict)} {verdict}' for verdict in dict.fromkeys(said))}", ""]

@@ -83,7 +83,7 @@ class Results:
 
     @property
     def label(self) -> str | None:
-        return SMOKE if self.params.sources == "smoke" else None
+        return SMOKE if self.params.is_smoke else None
 
     def label_of(self, table: str) -> str | None:
         """What every file of a table says first; None when its numbers are what they seem."""
