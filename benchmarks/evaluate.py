@@ -154,7 +154,7 @@ def check_files(datasets: Path, task: str, language: str, splits: list[str]) -> 
     if language not in known:
         why = "upstream has no file for it"
         raise MapleError(f"{task} has no language '{language}'", why=why, do=f"{nearest(language, known)}, or name other workloads with --only")
-    for pattern in catalogue.datasets()[task].files([language], splits):
+    for pattern in catalogue.datasets()[task].paths([language], splits):
         if not list((datasets / task).glob(pattern)):
             raise MapleError(
                 f"{datasets / task / pattern} is not there",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from maple import tasks
 from maple.answering import run
 from maple.core import storage
 from maple.core.errors import MapleError, nearest
 from maple.metrics import bootstrap
 from maple.scoring import score_record
-from maple.upstream import languages
 
 
 def main(params, arguments):
@@ -75,19 +75,19 @@ def contents(folder):
 
 def chosen(evaluated, arguments):
     """The profile's evaluation with the command line's tasks, languages, rows and shots."""
-    tasks = {}
+    asked = {}
     for name in arguments.tasks.split(","):
         if name not in evaluated.tasks:
             raise MapleError(f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, evaluated.tasks))
         options = evaluated.tasks[name]
         codes = arguments.languages.split(",") if arguments.languages else options.languages
-        codes = [code for code in codes if code in languages.of_task(name)]
+        codes = [code for code in codes if code in tasks.get(name).codes]
         if not codes:
             raise MapleError(
                 f"{name} has none of the languages {arguments.languages}",
                 why="upstream has no files for them",
-                do=f"choose among {', '.join(languages.of_task(name))}",
+                do=f"choose among {', '.join(tasks.get(name).codes)}",
             )
         shots = options.shots if arguments.shots is None else arguments.shots
-        tasks[name] = dataclasses.replace(options, languages=codes, limit=arguments.limit, shots=shots)
-    return dataclasses.replace(evaluated, tasks=tasks)
+        asked[name] = dataclasses.replace(options, languages=codes, limit=arguments.limit, shots=shots)
+    return dataclasses.replace(evaluated, tasks=asked)

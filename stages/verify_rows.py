@@ -27,7 +27,7 @@ def main(params, arguments):
     codes = list(source.codes) if arguments.languages == "all" else arguments.languages.split(",")
     elsewhere = dataclasses.replace(params, profile="verify")
     fetched = [*codes, *task.more_for_repair(codes)]
-    need = fetch.Need(source, tuple(source.parts(fetched, [split for split in task.splits if split in source.patterns])))
+    need = fetch.Need(source, tuple(source.parts(fetched, [split for split in task.splits if split in source.files])))
     found = fetch.download(elsewhere, hub.Hub(), [need], keep=True)
     folder, table, wrong = source.folder(elsewhere.artifacts / "sources"), [], []
     entry = found["datasets"][source.key]

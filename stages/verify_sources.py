@@ -16,7 +16,7 @@ def main(params, arguments):
 
     client, table, failures = hub.Hub(), [], []
     for source in [*catalogue.models().values(), *catalogue.datasets().values()]:
-        need = fetch.Need(source, tuple(source.parts(source.codes, source.patterns)))
+        need = fetch.Need(source, tuple(source.parts(source.codes, source.files)))
         commit = found = "-"
         try:
             ((_, listing, wanted),) = fetch.resolve([need], client)

@@ -2,41 +2,45 @@
 
 >>> models()["mistral-7b"].hub_id
 'mistralai/Mistral-7B-v0.1'
->>> datasets()["xcopa"].files(["th"], ["test"])
+>>> datasets()["xcopa"].paths(["th"], ["test"])
 ['th/test-*.parquet']
 """
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import yaml
+from pydantic import Field, StrictBool, StrictStr
 
-from maple.upstream import languages
+from maple.config import reading
+from maple.config.reading import Text, block
 from maple.core.errors import MapleError, nearest
+from maple.upstream import languages
 
 PATH = Path(__file__).parents[2] / "sources.yaml"
+# The revision of a source that is no repository: its files' own hashes say what it was.
+LOCAL = "local"
 
 
-@dataclass(frozen=True)
+@block
 class Source:
-    """One entry; sources.yaml explains the fields."""
+    """One entry; sources.yaml explains the fields. A local source has `path` in place of `hub_id` and `revision`."""
 
     kind: str
     key: str
-    label: str
-    hub_id: str
-    revision: str
-    licence: str
-    gated: bool
-    origin: str
-    patterns: dict[str, str]
-    rows: dict[str, int | dict[str, int]] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
+    label: Text
+    licence: Text
+    gated: StrictBool
+    origin: Text
+    files: Annotated[dict[Text, Text], Field(min_length=1)]
+    hub_id: Text = ""
+    revision: Text = LOCAL
+    path: Text | None = None
+    rows: dict[str, int | dict[str, int]] = Field(default_factory=dict)
+    sha256: dict[str, Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]] = Field(default_factory=dict)
+    bytes: dict[str, int] = Field(default_factory=dict)
     commit_starts: str | None = None
     original: str | None = None
     origin_of_original: str | None = None
@@ -46,13 +50,20 @@ class Source:
     alternative: dict[str, str] | None = None
     notes: str = ""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its files lie in a folder of this machine instead of on the Hub."""
+        return self.path is not None
+
     def folder(self, root: Path) -> Path:
         """Where the download stage puts it below artifacts/<profile>/sources."""
         return Path(root) / self.kind / self.key
 
     @property
     def page(self) -> str:
-        """The repository's page, where a gated source's licence is accepted."""
+        """The repository's page, where a gated source's licence is accepted; of a local source its folder."""
+        if self.is_local:
+            return self.path
         return "https://huggingface.co/" + ("datasets/" if self.kind == "datasets" else "") + self.hub_id
 
     def card(self) -> dict[str, str]:
@@ -70,22 +81,22 @@ class Source:
 
     @property
     def by_language(self) -> bool:
-        return any("{" in pattern for pattern in self.patterns.values())
+        return any("{" in pattern for pattern in self.files.values())
 
     def parts(self, codes: Iterable[str], splits: Iterable[str]) -> list[tuple[str, str, str]]:
         """(split, upstream's language name, path pattern) for each file or group of shards; a model's parts are all of it."""
         found = []
-        for split in self.patterns if self.kind == "models" else splits:
-            if split not in self.patterns:
+        for split in self.files if self.kind == "models" else splits:
+            if split not in self.files:
                 raise MapleError(
-                    f"{self.key} has no split '{split}'", why="sources.yaml names no file for it", do=nearest(split, self.patterns)
+                    f"{self.key} has no split '{split}'", why="sources.yaml names no file for it", do=nearest(split, self.files)
                 )
-            pattern = self.patterns[split]
+            pattern = self.files[split]
             for code, name in self._names(codes) if self.by_language else [("", "")]:
                 found.append((split, name, pattern.format(code=code, name=name)))
         return found
 
-    def files(self, codes: Iterable[str] = (), splits: Iterable[str] = ()) -> list[str]:
+    def paths(self, codes: Iterable[str] = (), splits: Iterable[str] = ()) -> list[str]:
         """Upstream paths needed for the languages and splits; * where upstream numbers its shards."""
         return [pattern for _, _, pattern in self.parts(codes, splits)]
 
@@ -108,21 +119,21 @@ class Source:
 def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
     """kind -> key -> source; raises MapleError that names the entry and the wrong or missing field."""
     path = path or PATH
-    known = {f.name for f in dataclasses.fields(Source)} - {"kind", "key", "patterns"} | {"files"}
-    required = {"label", "hub_id", "revision", "licence", "gated", "origin", "files"}
     found: dict[str, dict[str, Source]] = {}
-    for kind, entries in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for kind, entries in reading.read(path).items():
         if kind not in ("models", "datasets"):
             raise MapleError(f"{path}: unknown block '{kind}'", why="a source is a model or a data set", do=nearest(kind, ("models", "datasets")))
         found[kind] = {}
         for key, entry in entries.items():
-            for name in entry:
-                if name not in known:
-                    raise MapleError(f"{path}: {kind}.{key} has an unknown field '{name}'", why="no code reads it", do=nearest(name, known))
-            for name in sorted(required - set(entry)):
-                raise MapleError(f"{path}: {kind}.{key} has no '{name}'", why="every source states it", do="add it; the file's head explains it")
-            fields: dict[str, Any] = {name: value for name, value in entry.items() if name != "files"}
-            found[kind][key] = Source(kind=kind, key=key, patterns=entry["files"], **fields)
+            where = f"{path}: {kind}.{key}"
+            source = reading.build(Source, {"kind": kind, "key": key} | entry, where)
+            if source.is_local == bool(source.hub_id) or source.is_local != (source.revision == LOCAL):
+                raise MapleError(
+                    f"{where} says twice or not at all where it is",
+                    why="a source is on the Hub (hub_id and revision) or in a folder (path)",
+                    do="keep one of the two",
+                )
+            found[kind][key] = dataclasses.replace(source, hub_id=source.path) if source.is_local else source
     return found
 
 

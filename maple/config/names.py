@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from maple import tasks
 from maple.config import catalogue
-from maple.config.params import PROFILES, TASKS, Params
+from maple.config.params import PROFILES, Params
 from maple.core.errors import MapleError, nearest
-from maple.upstream import languages
 
 
 def check(params: Params, path: Path) -> None:
@@ -22,18 +22,18 @@ def check(params: Params, path: Path) -> None:
         codes = catalogue.training()[chosen.source].codes
         for code in chosen.languages:
             _known(path, f"datasets.{name}.languages", f"{chosen.source} language", code, codes)
-    for name, task in params.evaluation.tasks.items():
-        _known(path, "evaluation.tasks", "task", name, TASKS)
-        for code in task.languages:
-            _known(path, f"evaluation.tasks.{name}.languages", f"{name} language", code, languages.of_task(name))
-        if task.scoring == "loglikelihood" and name not in params.scoring.normalisation:
+    for name, asked in params.evaluation.tasks.items():
+        _known(path, "evaluation.tasks", "task", name, tasks.TASKS)
+        for code in asked.languages:
+            _known(path, f"evaluation.tasks.{name}.languages", f"{name} language", code, tasks.get(name).codes)
+        if asked.scoring == "loglikelihood" and name not in params.scoring.normalisation:
             raise MapleError(
                 f"{path}: key 'scoring.normalisation.{name}' is missing",
                 why="each task scored by loglikelihood says by what its options are divided",
                 do="add it: none, bytes or tokens",
             )
     for name in params.scoring.normalisation:
-        _known(path, "scoring.normalisation", "task", name, TASKS)
+        _known(path, "scoring.normalisation", "task", name, tasks.TASKS)
     asked = params.evaluation.tasks.get("alpaca_eval")
     if asked and (asked.prompt_set == "bactrian") != (params.prepare.template == "bactrian"):
         raise MapleError(

@@ -10,13 +10,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
-from pydantic.dataclasses import dataclass as checked
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
 from maple.config.cell import Base, Cell, grid
+from maple.config.reading import Text, block
 from maple.core.errors import MapleError, nearest
 
-TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum", "alpaca_eval")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROFILES = Path("profiles")
 EXPERIMENT = "experiment"
@@ -49,7 +48,6 @@ def _some(values: dict) -> dict:
     return values
 
 
-Text = Annotated[StrictStr, Field(min_length=1)]
 # A float that YAML gave as a whole number or as text; the `description` of a field says in words what it may be.
 Float = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[StrictInt, Field(ge=1, le=2**31, description="a whole number from 1")]
@@ -66,14 +64,6 @@ Names = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
 Ranks = Annotated[list[Rank], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 Targets = Annotated[list[Literal[TARGETS]], Field(min_length=1), AfterValidator(_distinct)]
-
-_config = ConfigDict(extra="forbid")
-
-
-def block(cls):
-    """A block of params.yaml: every key required, none unknown, no change afterwards."""
-    return checked(cls, frozen=True, config=_config)
-
 
 @block
 class ExperimentLora:

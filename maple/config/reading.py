@@ -3,16 +3,23 @@
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
+import pydantic.dataclasses
 import yaml
 
 from maple.core.errors import MapleError, nearest
 
 T = TypeVar("T")
+Text = Annotated[pydantic.StrictStr, pydantic.Field(min_length=1)]
 # What pydantic calls a key that no field has.
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+def block(cls):
+    """A block of keys as a checked dataclass: none unknown, none changed afterwards; those without a default required."""
+    return pydantic.dataclasses.dataclass(cls, frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -67,16 +74,16 @@ def _error(kind: Any, found: dict[str, Any], where: str) -> MapleError:
         return MapleError(
             f"{where}: key '{key}' is missing",
             why="every value stands in the file, so that a reader sees what ran",
-            do=f"add it; params.yaml explains '{trail[-1]}'",
+            do=f"add it; the file's comments explain '{trail[-1]}'",
         )
     value = found["input"]
     if isinstance(value, (list, dict)) and found["type"] == "value_error":
-        return MapleError(f"{where}: '{key}' cannot be taken", why=str(found["ctx"]["error"]), do="correct it; params.yaml explains each key")
+        return MapleError(f"{where}: '{key}' cannot be taken", why=str(found["ctx"]["error"]), do="correct it; the file's comments explain each key")
     choices = _choices(held)
     if choices and not isinstance(value, (bool, list, dict)):
         accepted = "one of " + ", ".join(map(repr, choices))
         return MapleError(f"{where}: '{key}' is {value!r}", why=f"it must be {accepted}", do=nearest(value, choices) if isinstance(value, str) else "choose one of them")
-    return MapleError(f"{where}: '{key}' is {value!r}", why=f"it must be {describe(held)}", do="correct the value; params.yaml explains each key")
+    return MapleError(f"{where}: '{key}' is {value!r}", why=f"it must be {describe(held)}", do="correct the value; the file's comments explain each key")
 
 
 def _followed(kind: Any, loc: tuple) -> tuple[list, Any]:

@@ -2,6 +2,8 @@
 
     with Progress(total=120, label="answer xnli", unit="rows") as bar:
         bar.advance(8, "ar")
+
+Our own and not tqdm's: tqdm redraws its bar where there is no terminal too, and a log wants a sentence every 30 seconds.
 """
 
 import sys

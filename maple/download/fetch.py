@@ -73,7 +73,7 @@ def needs(params: Params) -> list[Need]:
         if options.shots:
             shot_task, split = task.shot_split(options.split)
             add(catalogue.datasets()[tasks.get(shot_task).source], options.shots_in(options.languages), [split])
-        if name == "alpaca_eval" and params.judge.reference in catalogue.datasets()["alpaca_eval"].patterns:
+        if name == "alpaca_eval" and params.judge.reference in catalogue.datasets()["alpaca_eval"].files:
             add(catalogue.datasets()["alpaca_eval"], [], [params.judge.reference])
     every = {"models": catalogue.models(), "datasets": catalogue.datasets()}
     return [Need(every[kind][key], tuple(parts)) for (kind, key), parts in wanted.items()]
@@ -101,14 +101,20 @@ def match(need: Need, listing: Listing) -> list[Wanted]:
     return list(found.values())
 
 
+def of(source: Source, origin):
+    """Where a source comes from: its own folder, else `origin`."""
+    return hub.Local() if source.is_local else origin
+
+
 def resolve(needs: list[Need], origin) -> list[tuple[Need, Listing, list[Wanted]]]:
     """Ask about every source, gated ones included, before the first byte; raises one MapleError for all refusals."""
     resolved, denied = [], []
     for need in needs:
         try:
-            listing = origin.resolve(need.source)
+            place = of(need.source, origin)
+            listing = place.resolve(need.source)
             wanted = match(need, listing)
-            origin.ask_access(need.source, wanted[0].path)
+            place.ask_access(need.source, wanted[0].path)
         except NoAccess as error:
             denied.append(error.source)
             continue
@@ -158,7 +164,7 @@ def download(params: Params, origin, asked: list[Need] | None = None, keep: bool
             source = need.source
             entry = source.card() | {"commit": listing.commit, "files": {}}
             for wanted in group:
-                entry["files"][wanted.path] = _fetch(wanted, origin, root, bar, [_files_of(r, source) for r in earlier])
+                entry["files"][wanted.path] = _fetch(wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier])
             if listing.is_upstream:
                 _check_rows(source, group, entry["files"])
             result[source.kind][source.key] = entry
@@ -189,7 +195,7 @@ def _files_of(earlier: dict, source: Source) -> dict[str, dict]:
 
 
 def _check_space(wanted: list[Wanted], origin) -> None:
-    missing = sum(w.bytes or 0 for w in wanted if not origin.cached(w.source, w.path))
+    missing = sum(w.bytes or 0 for w in wanted if not of(w.source, origin).cached(w.source, w.path))
     if not missing:
         return
     from huggingface_hub import constants

@@ -1,6 +1,7 @@
-"""Where sources come from: the Hugging Face Hub, or a folder laid out like it (the smoke profile's own inputs).
+"""Where sources come from: the Hugging Face Hub, or a folder laid out like it (the smoke profile's own inputs), or a folder of
+your own.
 
-Both answer the same two questions: what is at a source's revision (`resolve`), and give me this file (`fetch`).
+All answer the same two questions: what is at a source's revision (`resolve`), and give me this file (`fetch`).
 The Hub's client resumes interrupted files, retries, and keeps them in its cache (HF_HOME), from which a later run
 works without a network (HF_HUB_OFFLINE=1, or simply no connection).
 """
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maple.core import storage
 from maple.core.errors import MapleError
 from maple.config.catalogue import Source
 
@@ -54,6 +56,29 @@ class Folder:
 
     def cached(self, source: Source, path: str) -> Path:
         return self.root / source.kind / source.hub_id / path
+
+    def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
+        return self.cached(source, path)
+
+
+class Local:
+    """The folder of a source that names a `path`; what sources.yaml knows of its files is checked as for the Hub's."""
+
+    name = "local"
+
+    def resolve(self, source: Source) -> Listing:
+        root = Path(source.path)
+        if not root.is_dir():
+            raise MapleError(f"{source.label}: no folder {root}", why="sources.yaml names it as `path`", do="correct `path`, or put the files there")
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        files = {path.relative_to(root).as_posix(): Upstream(path.stat().st_size, storage.sha256(path)) for path in paths}
+        return Listing(storage.fingerprint({path: found.sha256 for path, found in files.items()}, 40), files)
+
+    def ask_access(self, source: Source, path: str) -> None:
+        """Nothing to ask."""
+
+    def cached(self, source: Source, path: str) -> Path:
+        return Path(source.path) / path
 
     def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
         return self.cached(source, path)

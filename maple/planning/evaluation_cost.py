@@ -10,31 +10,11 @@ from statistics import median
 from typing import Any
 
 from maple.planning.cell_cost import ASSUMED_MFU, Device
+from maple import tasks
 from maple.config.params import Evaluation
 from maple.models.shapes import Shape
 
 
-@dataclass(frozen=True)
-class Load:
-    """Examples per language in the split that the paper profile scores, and tokens that the model reads for each."""
-
-    examples: int
-    tokens: int
-
-
-LOADS = {
-    "xnli": Load(5010, 70),
-    "xcopa": Load(500, 90),
-    # A fifth of a passage: five questions share one.
-    "xquad": Load(1190, 150),
-    # About half of a passage: 488 for 900 questions.
-    "belebele": Load(900, 260),
-    # The mean over the seven languages; a sample of them rarely shares a passage.
-    "mlqa": Load(6035, 400),
-    # Assumed: sizes differ by language and most exceed the paper profile's limit. Long articles.
-    "xlsum": Load(4000, 2000),
-    "alpaca_eval": Load(805, 80),
-}
 # Of max_new_tokens, what an answer takes.
 ASSUMED_WRITTEN = 0.5
 # Share of the peak rate while answers are written one token at a time, some hundred answers together.
@@ -60,10 +40,10 @@ def tokens(evaluation: Evaluation) -> tuple[int, float, float]:
     """
     examples, read, written = 0, 0, 0.0
     for name, options in evaluation.tasks.items():
-        load = LOADS[name]
-        count = len(options.languages) * min(load.examples, options.limit or load.examples)
+        task = tasks.get(name)
+        count = len(options.languages) * min(task.size, options.limit or task.size)
         examples += count
-        read += count * load.tokens
+        read += count * task.tokens
         written += count * options.max_new_tokens * ASSUMED_WRITTEN * (options.scoring == "generation")
     return examples, read, written
 

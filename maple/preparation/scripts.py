@@ -8,35 +8,16 @@ import unicodedata
 from functools import cache
 
 import numpy as np
+from fontTools.unicodedata import script
 
 from maple.upstream import languages
 
-# ISO 15924 code -> how Unicode's names of its letters begin.
-_NAMES = {
-    "Latn": ("LATIN", "FULLWIDTH LATIN"),
-    "Cyrl": ("CYRILLIC",),
-    "Grek": ("GREEK",),
-    "Arab": ("ARABIC",),
-    "Hebr": ("HEBREW",),
-    "Deva": ("DEVANAGARI",),
-    "Beng": ("BENGALI",),
-    "Guru": ("GURMUKHI",),
-    "Gujr": ("GUJARATI",),
-    "Taml": ("TAMIL",),
-    "Telu": ("TELUGU",),
-    "Knda": ("KANNADA",),
-    "Mlym": ("MALAYALAM",),
-    "Sinh": ("SINHALA",),
-    "Thai": ("THAI",),
-    "Mymr": ("MYANMAR",),
-    "Khmr": ("KHMER",),
-    "Ethi": ("ETHIOPIC",),
-    "Geor": ("GEORGIAN",),
-    "Hang": ("HANGUL",),
-    "Kana": ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA"),
-    "Hani": ("CJK",),
-}
-CODES = tuple(_NAMES) + ("other",)
+# ISO 15924 codes that are told apart; a letter of any other script counts as `other`.
+_TOLD = (
+    *("Latn", "Cyrl", "Grek", "Arab", "Hebr", "Deva", "Beng", "Guru", "Gujr", "Taml", "Telu", "Knda", "Mlym", "Sinh"),
+    *("Thai", "Mymr", "Khmr", "Ethi", "Geor", "Hang", "Kana", "Hani"),
+)
+CODES = (*_TOLD, "other")
 # Scripts that are written with the letters of several.
 _PARTS = {"Hans": ("Hani",), "Hant": ("Hani",), "Jpan": ("Kana", "Hani"), "Hang": ("Hang", "Hani")}
 _NO_LETTER = len(CODES)
@@ -48,13 +29,14 @@ UNSPACED = ("Hans", "Hant", "Jpan", "Thai", "Mymr", "Khmr")
 def _table() -> np.ndarray:
     """Code point -> index into CODES, or _NO_LETTER."""
     table = np.full(0x110000, _NO_LETTER, dtype=np.uint8)
-    table[0x20000:0x32000] = CODES.index("Hani")
-    for point in range(0x20000):
-        character = chr(point)
-        if unicodedata.category(character)[0] == "L":
-            name = unicodedata.name(character, "")
-            found = (i for i, starts in enumerate(_NAMES.values()) if name.startswith(starts))
-            table[point] = next(found, CODES.index("other"))
+    for point in range(0x110000):
+        if unicodedata.category(chr(point))[0] == "L":
+            code = script(chr(point))
+            # Japanese writes both syllabaries, and its long-vowel mark belongs to either.
+            code = "Kana" if code == "Hira" or chr(point) == "ー" else code
+            # Letters that several scripts share (an Arabic tatweel, say) tell nothing.
+            if code not in ("Zyyy", "Zinh"):
+                table[point] = CODES.index(code if code in CODES else "other")
     return table
 
 
@@ -73,8 +55,8 @@ def counts(text: str) -> np.ndarray:
 def expected(language: str) -> tuple[int, ...]:
     """Indices into CODES of the scripts that a language is written in."""
     indices: list[int] = []
-    for script in languages.table()[language].script.split("/"):
-        indices += [CODES.index(part if part in CODES else "other") for part in _PARTS.get(script, (script,))]
+    for written in languages.table()[language].script.split("/"):
+        indices += [CODES.index(part if part in CODES else "other") for part in _PARTS.get(written, (written,))]
     return tuple(sorted(set(indices)))
 
 

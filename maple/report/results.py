@@ -184,7 +184,8 @@ def language_tables(folder: Path, found: Collected) -> list[dict]:
     """Per task one row per language, one column per base, chosen configuration and the experiment."""
     tables = []
     metrics = {score.task: score.metric for score in found.scores if score.primary}
-    for task in (*TASKS, "alpaca_eval"):
+    further = sorted({path.stem for path in folder.glob("*.csv")} - set(TASKS))
+    for task in (*TASKS, *further):
         path = folder / f"{task}.csv"
         if path.is_file():
             tables.append(_language_table(task, metrics.get(task, ""), rows_of(path)))

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from maple.core import storage
 from maple.core.errors import MapleError
-from maple.config.params import EXPERIMENT, TASKS, Params
+from maple import tasks
+from maple.config.params import EXPERIMENT, Params
 
 # A score further than this from the mean of its examples was not computed from them.
 TOLERANCE = 1e-4
@@ -135,7 +136,7 @@ def collect(params: Params, destination: Path) -> Collected:
     scores = _ordered(scores, asked)
     with storage.folder(destination) as part:
         write(part, params.profile, asked, missing, records, scores)
-        groups = sorted({(s.task, s.language) for s in scores}, key=lambda g: (TASKS.index(g[0]), g[1]))
+        groups = sorted({(s.task, s.language) for s in scores}, key=lambda g: (_place(g[0]), g[1]))
         write_examples(part / "examples.parquet", _example_groups(params, groups, list(records), scores))
     return load(destination)
 
@@ -171,7 +172,12 @@ _ROW = ("task", "language", "metric", "primary", "value", "n", "chance", "signat
 
 def _ordered(scores: Iterable[Score], asked: list[str]) -> list[Score]:
     place = {name: i for i, name in enumerate(asked)}
-    return sorted(scores, key=lambda s: (place[s.name], TASKS.index(s.task), s.language, not s.primary, s.metric))
+    return sorted(scores, key=lambda s: (place[s.name], _place(s.task), s.language, not s.primary, s.metric))
+
+
+def _place(task: str) -> int:
+    """A task's place among all, by which tables and files are ordered."""
+    return list(tasks.TASKS).index(task)
 
 
 def _example_groups(

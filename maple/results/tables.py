@@ -24,7 +24,8 @@ SMOKE = "SMOKE: tiny models on sample rows; these numbers say nothing about the 
 STAND_IN = "STAND-IN JUDGE: these win rates come from a local rule, not from AlpacaEval's annotator"
 MISSING = "missing"
 AVERAGE = "average"
-TASKS = ("xnli", "xcopa", "xquad", "belebele", "mlqa", "xlsum")
+# Of Table 1, whose average is over these; a task that the paper does not have stands in the tables behind them.
+TASKS = tuple(column.task for column in published.layout("table1").columns if column.task)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Results:
         self.chances = {score.task: score.chance for score in collected.scores if score.primary}
         self.rows = self._rows()
         self._chosen: dict[tuple[str, str], Configuration | None] = {}
+
+    @property
+    def further(self) -> list[str]:
+        """What was evaluated besides the tasks of Table 1: AlpacaEval, and tasks that the paper does not have."""
+        return [task for task in self.params.evaluation.tasks if task not in TASKS]
 
     @property
     def label(self) -> str | None:
@@ -322,7 +328,7 @@ def grid_csv(results: Results) -> Table:
             record["seed"],
         ]
         configuration = Configuration(record["rank"] or 0, record["bits"], (name,))
-        for column in (*TASKS, AVERAGE, "alpaca_eval"):
+        for column in (*TASKS, AVERAGE, *results.further):
             found = numbers(results.score(configuration, column), results.params.tables.confidence)
             rows.append([_number(value) for value in where] + [column, *found])
     return Table("All cells, bases and the experiment", header, rows, label=results.label)

@@ -17,6 +17,7 @@ _SCHEMA = {"instruction": str, "output": str, "generator": str, "dataset": str}
 
 class AlpacaEval(Task):
     name = source = "alpaca_eval"
+    size, tokens = 805, 80
     splits = ("eval",)
     rule = "judge"
     answer_part = "text"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from maple.config import catalogue
 from maple.core import storage
 from maple.tasks import prompts
 from maple.upstream import languages
@@ -90,6 +91,10 @@ class Task:
     splits: tuple[str, ...]
     # Of maple/scoring/rules.py.
     rule: str
+    # For the plan: upstream's examples per language in the split that the paper profile scores, and the tokens that a model
+    # reads for each (assumed, with prefixes shared, until a finished run says better).
+    size: int
+    tokens: int
     # What of a generated text is the answer: its first line, or all of it.
     answer_part: Literal["line", "text"] = "line"
     # The field to shorten from its end where a prompt exceeds the model's context; None: no field is long.
@@ -97,6 +102,11 @@ class Task:
     stop: tuple[str, ...] = ("\n",)
     # Evaluated split -> (task whose examples serve as shots, split).
     shots_from: dict[str, tuple[str, str]] = {}
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes of the languages that it can be asked in: those of its source."""
+        return catalogue.datasets()[self.source].codes
 
     def examples(self, folder: Path, language: str, split: str, repair: bool = False) -> list[Example]:
         """All examples of a language in upstream's order.
@@ -108,7 +118,7 @@ class Task:
         `folder` is sources/datasets/<source>. Raises MapleError that names file, row and field of the first bad row.
         """
         self._check_split(split)
-        known = languages.of_task(self.name)
+        known = self.codes
         if language not in known:
             raise MapleError(
                 f"{self.name} has no language '{language}'",
@@ -165,11 +175,12 @@ class Task:
         if options.shots:
             source, _ = self.shot_split(options.split)
             shown = options.shots_in(codes)
+            known = catalogue.datasets()[source].codes
             for code in shown:
-                if code not in languages.of_task(source):
+                if code not in known:
                     raise MapleError(
                         f"{self.name} has no shots in language '{code}'",
-                        why=f"they come from {source}, which has {', '.join(languages.of_task(source))}",
+                        why=f"they come from {source}, which has {', '.join(known)}",
                         do=f"set evaluation.tasks.{self.name}.shot_language to one of these, or leave the language out",
                     )
             codes = [*codes, *shown]

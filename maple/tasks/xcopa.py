@@ -28,6 +28,7 @@ _SCHEMA = {
 
 class Xcopa(ChoiceTask):
     name = source = "xcopa"
+    size, tokens = 500, 90
     splits = ("validation", "test")
     shots_from = {"test": ("xcopa", "validation")}
 

@@ -16,6 +16,7 @@ _LABEL = rows.one_of(0, 1, 2)
 
 class Xnli(ChoiceTask):
     name = source = "xnli"
+    size, tokens = 5010, 70
     splits = ("validation", "test")
     shots_from = {"test": ("xnli", "validation"), "validation": ("xnli", "train")}
 

@@ -4,20 +4,20 @@ Formats by name: .parquet, .jsonl (one object a line), .json (one array), .json.
 breaks off or does not parse is named with the row at which it does.
 """
 
+import codecs
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import ijson
 
 from maple.core.errors import MapleError
 
 AGAIN = "delete the file and run the download stage again"
-_CHUNK = 1 << 20
 _PARQUET_ROWS = 4096
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,8 @@ def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict]:
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    with open(path, encoding="utf-8") as file:
+    # Bytes, so that a line that is no UTF-8 is named like one that is no JSON.
+    with open(path, "rb") as file:
         for number, line in enumerate(file):
             try:
                 yield json.loads(line)
@@ -70,40 +71,18 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _array(path: Path) -> Iterator[Any]:
-    """The items of one JSON array. The decoder takes an item at a time from a sliding piece of text."""
-    decode = json.JSONDecoder().raw_decode
+    """The items of one JSON array, read as a stream."""
     number = 0
     try:
-        with _text(path) as file:
-            piece, at = file.read(_CHUNK).lstrip("\ufeff \t\r\n"), 1
-            if not piece.startswith("["):
-                raise MapleError(f"{path} is not a JSON array", why=f"it begins with {piece[:20]!r}", do=AGAIN)
-            while True:
-                at = _SPACE.match(piece, at).end()
-                # Refill before the piece runs out; an item that is cut by its end is decoded again with more text.
-                if len(piece) - at < _CHUNK // 4:
-                    piece, at = piece[at:] + file.read(_CHUNK), 0
-                    at = _SPACE.match(piece, at).end()
-                if piece[at : at + 1] == "]":
-                    return
-                if number and piece[at : at + 1] == ",":
-                    at = _SPACE.match(piece, at + 1).end()
-                elif number:
-                    raise ValueError("a comma or the array's end is missing")
-                while True:
-                    try:
-                        item, at = decode(piece, at)
-                        break
-                    except ValueError:
-                        more = file.read(_CHUNK)
-                        if not more:
-                            raise
-                        piece, at = piece[at:] + more, 0
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            head = file.read(1024)
+            mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+            # ijson gives no items for an object, which would pass for an empty array.
+            if not head[mark:].lstrip().startswith(b"["):
+                raise MapleError(f"{path} is not a JSON array", why=f"it begins with {head[mark:20]!r}", do=AGAIN)
+            file.seek(mark)
+            for item in ijson.items(file, "item", use_float=True):
                 yield item
                 number += 1
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (ijson.JSONError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise MapleError(f"{path}, row {number}: the file is damaged or cut short", why=str(error), do=AGAIN) from error
-
-
-def _text(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from maple import tasks
 from maple.config import catalogue, params
 from maple.core import progress, storage
 from maple.download import fetch, hub
@@ -70,7 +71,7 @@ def test_every_source_is_pinned_to_a_commit_and_states_its_licence():
 
 def test_sources_are_at_least_those_of_the_paper():
     assert set(catalogue.models()) >= {"llama-2-7b", "mistral-7b"}
-    assert set(catalogue.datasets()) >= set(params.TASKS) | {"alpaca", "multialpaca", "bactrian-x"}
+    assert set(catalogue.datasets()) >= set(tasks.TASKS) | {"alpaca", "multialpaca", "bactrian-x"}
 
 
 def test_shapes_give_the_known_numbers_of_parameters():
@@ -84,7 +85,7 @@ def test_row_counts_add_up_to_the_published_totals():
     for name in ("mlqa", "xlsum", "multialpaca"):
         source = catalogue.datasets()[name]
         for code in source.codes:
-            for split, upstream_name, _ in source.parts([code], source.patterns):
+            for split, upstream_name, _ in source.parts([code], source.files):
                 assert source.expected_rows(split, upstream_name), (name, split, upstream_name)
 
 
@@ -96,10 +97,10 @@ def test_a_few_languages_of_xnli_never_need_its_training_set():
 
 def test_variants_are_exact_names_never_prefixes():
     belebele = catalogue.datasets()["belebele"]
-    assert belebele.files(["hi"], ["test"]) == ["data/hin_Deva.jsonl"]
-    assert belebele.files(["zh"], ["test"]) == ["data/zho_Hans.jsonl", "data/zho_Hant.jsonl"]
-    assert catalogue.datasets()["xlsum"].files(["sr"], ["test"]) == ["serbian_cyrillic/test/*.parquet", "serbian_latin/test/*.parquet"]
-    assert catalogue.datasets()["mlqa"].files(["de"], ["test"]) == ["MLQA.de.de/test-*.parquet"]
+    assert belebele.paths(["hi"], ["test"]) == ["data/hin_Deva.jsonl"]
+    assert belebele.paths(["zh"], ["test"]) == ["data/zho_Hans.jsonl", "data/zho_Hant.jsonl"]
+    assert catalogue.datasets()["xlsum"].paths(["sr"], ["test"]) == ["serbian_cyrillic/test/*.parquet", "serbian_latin/test/*.parquet"]
+    assert catalogue.datasets()["mlqa"].paths(["de"], ["test"]) == ["MLQA.de.de/test-*.parquet"]
     assert not [code for code in languages.CODES if len(set(languages.table()[code].upstream.get("belebele", ()))) > 2]
 
 

@@ -15,10 +15,9 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maple import tasks
 from maple.config import bills, catalogue, params
 from maple.models import loading, shapes
-from maple.planning import cell_cost, evaluation_cost, plan
+from maple.planning import cell_cost, plan
 from maple.training import batches, loop, output_head, row_attention
 from maple.config.params import TARGETS
 
@@ -295,7 +294,6 @@ def test_what_dvc_would_run_again_counts_as_not_done(tmp_path, monkeypatch):
 
 
 def test_evaluation_is_planned_for_every_cell_and_base_and_measured_hours_replace_assumed_ones(tmp_path, monkeypatch):
-    assert set(evaluation_cost.LOADS) == set(tasks.TASKS)
     paper = params.load("paper")
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
     monkeypatch.setattr(bills, "KEPT", tmp_path)

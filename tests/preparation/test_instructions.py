@@ -110,7 +110,6 @@ def test_the_origin_of_the_original_language_is_its_own(tmp_path):
 @pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
 @pytest.mark.parametrize("layout", [dict(), dict(indent=1), dict(separators=(",", ":"))])
 def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout):
-    monkeypatch.setattr(readers, "_CHUNK", 64)
     rows = [{"id": i, "text": '[{"]} ,' * (i % 50), "ж": {"a": [1, {}]}} for i in range(300)]
     text = "\ufeff" * (name == "rows.json") + json.dumps(rows, ensure_ascii=False, **layout) + "\n"
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())

@@ -21,7 +21,7 @@ from maple.preparation import training_prompt
 from maple.tasks import prompts
 from maple.upstream import languages
 from maple.core.errors import MapleError
-from maple.config.params import TASKS
+from maple.tasks import TASKS
 from maple.answering.questions import sheet
 from maple.scoring import extraction, rules
 from maple.tasks import base, rows
@@ -45,7 +45,7 @@ def form_of(name, code, prompt_set="english"):
 
 
 def test_every_task_of_the_parameters_exists_and_no_other():
-    assert tuple(tasks.TASKS) == TASKS
+    assert set(tasks.TASKS) == set(params.load("paper").evaluation.tasks)
 
 
 def test_an_unknown_task_is_named_with_the_nearest():
@@ -438,7 +438,7 @@ def test_only_the_first_line_of_a_generated_answer_counts():
 
 # -- Prompts -----------------------------------------------------------------------------------------------------------
 
-FILES = sorted(path for path in prompts.FOLDER.glob("*/*.txt"))
+FILES = sorted(path for path in prompts.FOLDER.glob("*/*.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -508,12 +508,19 @@ def test_alpaca_eval_asks_in_the_template_of_training(sources, prompt_set, name)
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("[prompt]\nx\n[options]\n True\n", "line 4"), ("x\n[prompt]\n", "line 1"), ("# only words\n", "no \\[prompt\\]")],
+    [
+        ('prompt = "x"\noptions = [ True]\n', "line 2"),
+        ("x\n", "line 1"),
+        ("# only words\n", "there is no prompt"),
+        ('prompt = "x"\noption = [" True"]\n', "unknown key 'option': did you mean 'options'"),
+        ('prompt = "x"\noptions = [1]\n', "'options' must be a list of texts"),
+        ('prompt = "x"\nwords = "y"\n', "'words' must be a table of texts"),
+    ],
 )
-def test_a_malformed_prompt_file_is_named_by_line(tmp_path, text, why):
-    (tmp_path / "xnli.txt").write_text(text)
+def test_a_malformed_prompt_file_says_what_is_wrong(tmp_path, text, why):
+    (tmp_path / "xnli.toml").write_text(text)
     with pytest.raises(MapleError, match=why):
-        prompts.parse(tmp_path / "xnli.txt")
+        prompts.parse(tmp_path / "xnli.toml")
 
 
 def test_the_fingerprint_follows_every_character_that_the_model_sees():

@@ -1,19 +1,19 @@
-"""Prompt texts, one file per task: <prompt set>/<task>.txt, or <task>.<language>.txt where they differ by language.
+"""Prompt texts, one TOML file per task: <prompt set>/<task>.toml, or <task>.<language>.toml where they differ by language.
 
-A file holds sections. Lines that begin with # before the first section say where the text comes from.
+Comments at the top say where the text comes from. A file holds:
 
-    [prompt]                  the text before the answer, verbatim but for the last line break
-    [options]                 one quoted string a line, leading space included; absent for free text
-    [answer]                  one quoted string: the right answer as a shot shows it; only for free text
-    [words]                   name = "quoted string": words that the task chooses between, as {cause} or {effect}
-    [prompt for generation]   these two replace [prompt] and [options] where an answer is generated
-    [options for generation]
+    prompt = '''...'''       the text before the answer, verbatim
+    options = ["...", ...]    the answers to compare, leading space included; absent for free text
+    answer = "..."            the right answer as a shot shows it; only for free text
+    [words]                   words that the task chooses between, as {cause} or {effect}
+    [generation]              a prompt and options that replace those above where an answer is generated
 
 {name} is filled with a field of the example. Texts of the data are inserted as they are, braces included.
 """
 
-import json
+import itertools
 import re
+import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any
 from maple.core.errors import MapleError, nearest
 
 FOLDER = Path(__file__).parent
-_SECTIONS = ("prompt", "options", "answer", "words", "prompt for generation", "options for generation")
+_TEXT, _TEXTS, _BLOCK = "a text", "a list of texts", "a table of texts"
+_KEYS = {"prompt": _TEXT, "options": _TEXTS, "answer": _TEXT, "words": _BLOCK, "generation": "a table"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def sets() -> list[str]:
 
 def available(prompt_set: str, task: str) -> list[str]:
     """Languages that a set has this task in; ["*"] where one text serves all."""
-    if (FOLDER / prompt_set / f"{task}.txt").exists():
+    if (FOLDER / prompt_set / f"{task}.toml").exists():
         return ["*"]
-    return sorted(path.name.split(".")[1] for path in (FOLDER / prompt_set).glob(f"{task}.*.txt"))
+    return sorted(path.name.split(".")[1] for path in (FOLDER / prompt_set).glob(f"{task}.*.toml"))
 
 
 @cache
@@ -67,59 +68,52 @@ def load(prompt_set: str, task: str, language: str) -> PromptFile:
         )
     known = available(prompt_set, task)
     if known == ["*"]:
-        return parse(FOLDER / prompt_set / f"{task}.txt")
+        return parse(FOLDER / prompt_set / f"{task}.toml")
     if language in known:
-        return parse(FOLDER / prompt_set / f"{task}.{language}.txt")
+        return parse(FOLDER / prompt_set / f"{task}.{language}.toml")
     if not known:
         do = "it is in: " + ", ".join(name for name in sets() if available(name, task))
         raise MapleError(f"prompt set '{prompt_set}' has no prompt for {task}", why="no file of that name", do=do)
     raise MapleError(
         f"prompt set '{prompt_set}' has no {task} prompt in '{language}'",
         why="label words that nobody checked make scores meaningless, so no other language steps in",
-        do=f"choose among {', '.join(known)}, or add maple/tasks/prompts/{prompt_set}/{task}.{language}.txt",
+        do=f"choose among {', '.join(known)}, or add maple/tasks/prompts/{prompt_set}/{task}.{language}.toml",
     )
 
 
 def parse(path: Path) -> PromptFile:
-    """Read one prompt file; an error names the line."""
-    provenance, sections, current = [], {}, None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        heading = re.fullmatch(r"\[([a-z ]+)\]", line)
-        if heading and heading[1] in _SECTIONS:
-            current = sections.setdefault(heading[1], [])
-        elif current is None:
-            if not line.startswith("#"):
-                raise _malformed(path, number, "text before the first section must begin with #")
-            provenance.append(line.lstrip("# "))
-        else:
-            current.append((number, line))
-
-    def strings(name: str) -> tuple[str, ...] | None:
-        if name not in sections:
-            return None
-        return tuple(_string(path, number, line) for number, line in sections[name] if line)
-
-    def text(name: str) -> str | None:
-        return "\n".join(line for _, line in sections[name]) if name in sections else None
-
-    words = {}
-    for number, line in sections.get("words", []):
-        if line:
-            name, _, quoted = line.partition(" = ")
-            words[name] = _string(path, number, quoted)
-    if text("prompt") is None:
-        raise _malformed(path, 1, "there is no [prompt] section")
-    answer = strings("answer")
+    """Read one prompt file; an error names the key, or the line where it is no TOML."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _malformed(path, str(error)) from error
+    _check(path, found, _KEYS)
+    generation = found.get("generation", {})
+    _check(path, generation, {key: _KEYS[key] for key in ("prompt", "options")})
+    if "prompt" not in found:
+        raise _malformed(path, "there is no prompt")
+    comments = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())]
     return PromptFile(
         name=f"{path.parent.name}/{path.stem}",
-        provenance=" ".join(provenance),
-        text=text("prompt"),
-        options=strings("options") or (),
-        answer=answer[0] if answer else None,
-        generation_text=text("prompt for generation"),
-        generation_options=strings("options for generation"),
-        words=words,
+        provenance=" ".join(comments),
+        text=found["prompt"],
+        options=tuple(found.get("options", ())),
+        answer=found.get("answer"),
+        generation_text=generation.get("prompt"),
+        generation_options=tuple(generation["options"]) if "options" in generation else None,
+        words=found.get("words", {}),
     )
+
+
+def _check(path: Path, found: dict[str, Any], keys: dict[str, str]) -> None:
+    for key, value in found.items():
+        if key not in keys:
+            raise _malformed(path, f"unknown key '{key}': {nearest(key, keys)}")
+        texts = {_TEXT: [value], _TEXTS: value if isinstance(value, list) else [None]}
+        texts |= {_BLOCK: list(value.values()) if isinstance(value, dict) else [None], "a table": []}
+        if not all(isinstance(text, str) for text in texts[keys[key]]) or (keys[key] == "a table" and not isinstance(value, dict)):
+            raise _malformed(path, f"'{key}' must be {keys[key]}")
 
 
 def fill(text: str, values: dict[str, Any], name: str) -> str:
@@ -141,17 +135,5 @@ def fill(text: str, values: dict[str, Any], name: str) -> str:
     return re.sub(r"\{(\w+)\}", value, text)
 
 
-def _string(path: Path, number: int, line: str) -> str:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, str):
-        raise _malformed(path, number, f"{line!r} is not a quoted string")
-    return value
-
-
-def _malformed(path: Path, number: int, why: str) -> MapleError:
-    return MapleError(
-        f"{path}, line {number}: malformed prompt file", why=why, do="maple/tasks/prompts/__init__.py explains the format"
-    )
+def _malformed(path: Path, why: str) -> MapleError:
+    return MapleError(f"{path}: malformed prompt file", why=why, do="maple/tasks/prompts/__init__.py explains the format")
