@@ -55,7 +55,7 @@ def run(folder: Path, rows: int, processes: int) -> str:
         model="mistral-7b",
         grid=dataclasses.replace(settings.grid, bases=["mistral-7b-4bit"]),
         prepare=dataclasses.replace(
-            settings.prepare, rows=rows, validation_rows=rows // 100, max_length=768, processes=processes, drop_untranslated=False
+            settings.prepare, rows=rows, heldout_rows=rows // 100, max_length=768, processes=processes, drop_untranslated=False
         ),
         evaluation=dataclasses.replace(
             settings.evaluation,
@@ -75,7 +75,7 @@ def run(folder: Path, rows: int, processes: int) -> str:
     # Of this process and its ended children: on a machine shared with others, wall time says little.
     cpu = sum(after[:4]) - sum(before[:4])
     tokens = found["models"]["mistral-7b"]["tokens"]
-    done = found["rows"]["train"] + found["rows"]["validation"]
+    done = found["rows"]["train"] + found["rows"]["heldout"]
     speed = f"{seconds:>8.1f} {done / seconds:>7,.0f} {tokens / seconds:>9,.0f} {cpu:>7.0f} {1000 * cpu / done:>13.2f}"
     return f"{done:>9,} {tokens:>12,} {speed} {peak.bytes / 1e9:>8.2f}"
 
@@ -96,7 +96,7 @@ def _write_rows(folder: Path, rows: int) -> None:
         (folder / "data").mkdir(parents=True, exist_ok=True)
         with gzip.open(folder / "data" / f"{code}.json.gz", "wt", encoding="utf-8", compresslevel=1) as file:
             file.write("[")
-            # A hundredth for validation, and some to spare.
+            # A hundredth held out, and some to spare.
             for i in range(rows // len(CODES) * 102 // 100 + 2):
                 row = {
                     "instruction": joint.join(rng.choices(lexicon, k=rng.randrange(6, 18))),

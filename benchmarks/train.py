@@ -455,7 +455,7 @@ def estimated_gb(world: World, bits: int, rank: int, path: str) -> float:
     """What `make plan` would say of the peak, with the lengths of these rows."""
     from maple.planning import cell_cost
 
-    recipe, rows = dataclasses.replace(world.recipe, path=path), cell_cost.Rows.of(world.rows)
+    recipe, rows = dataclasses.replace(world.recipe, path=path), cell_cost.RowCounts.of(world.rows)
     return cell_cost.memory(world.shape, bits, rank, recipe, rows, world.device.type == "cuda").peak / 1e9
 
 

@@ -22,7 +22,7 @@ def main(params, arguments):
     paths = sorted(path for folder in folders for path in folder.glob("*/alpaca_eval-en.jsonl.gz"))
     instructions, references = texts(params) if paths else ({}, {})
     endpoint = judges.endpoint_of(settings.annotator)
-    store = judgements.Store(params.work / "judgements" / f"{settings.annotator}.jsonl")
+    store = judgements.JudgementStore(params.work / "judgements" / f"{settings.annotator}.jsonl")
     undecided = 0
     with storage.folder(params.artifacts / "judgements") as out:
         for path in paths:

@@ -22,7 +22,7 @@ def main(params, arguments):
     tokens = {model: one["tokens"] for model, one in found["models"].items()}
     seconds = time.monotonic() - started
     print(
-        f"{name}: {found['rows']['train']:,} rows for training, {found['rows']['validation']:,} held out, "
+        f"{name}: {found['rows']['train']:,} rows for training, {found['rows']['heldout']:,} held out, "
         + ", ".join(f"{count:,} tokens of {model}" for model, count in tokens.items())
         + f", {seconds:.0f} s; page: {params.regenerated / 'training_sets' / name}.md"
     )

@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import rotate_half
 
 from maple.core.errors import MapleError
 from maple.models.architectures import SHARED
-from maple.answering.tree_attention import Layout, Prefix
+from maple.answering.tree_attention import TreeLayout, Prefix
 from maple.answering.prefix_tree import Group, Row
 
 NAME = "maple_packed"
@@ -80,11 +80,11 @@ def _attend(module, query, key, value, attention_mask, scaling=None, sliding_win
 AttentionInterface.register(NAME, _attend)
 
 
-def hidden(model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True) -> tuple[torch.Tensor, Layout]:
+def hidden(model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True) -> tuple[torch.Tensor, TreeLayout]:
     """Last hidden states at the rows' marks, in their order: (marks, width), none unless `read`; and the layout with
     what it kept."""
     device = causal(model).device
-    layout = Layout(rows, prefix, device, keep)
+    layout = TreeLayout(rows, prefix, device, keep)
     starts = np.cumsum([0] + [len(row) for row in rows])
     places = [int(start) + place for start, row in zip(starts, rows) for place, _ in row.marks if read]
     tokens = np.concatenate([row.tokens for row in rows])
@@ -110,7 +110,7 @@ def states(model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, pl
 _KNOWN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
 
 
-def _at(layer: Any, states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], layout: Layout, places: torch.Tensor) -> torch.Tensor:
+def _at(layer: Any, states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], layout: TreeLayout, places: torch.Tensor) -> torch.Tensor:
     """The layer's output (1, places, width) at some places: every token's keys and values, and nothing else of it."""
     block, (cos, sin) = layer.self_attn, rotary
     normed = layer.input_layernorm(states)

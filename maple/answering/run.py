@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maple.answering.questions import Question, Sheet, questions, sheet
-from maple.answering.store import Store
+from maple.answering.store import AnswerStore
 from maple.config import bills, environment
 from maple.config.params import Evaluation
 from maple.core import source_code, storage
@@ -117,7 +117,7 @@ def answer(
 
 def answers(
     asked: Sheet, subject: Subject, loaded: Loaded, evaluation: Evaluation, work: Path, versions: dict[str, str], bar: Progress
-) -> tuple[Store, dict[str, int]]:
+) -> tuple[AnswerStore, dict[str, int]]:
     """The sealed store of a sheet's answers; how many of them an earlier run gave, and the tokens this run cost."""
     options = dataclasses.asdict(asked.options)
     # How answers are scored is not what they are: another normalisation or repair of a metric asks nothing again.
@@ -132,7 +132,7 @@ def answers(
         "versions": {name: versions[name] for name in LIBRARIES},
         "engine": engine(),
     }
-    store = Store(work / f"{asked.name}.jsonl", settings)
+    store = AnswerStore(work / f"{asked.name}.jsonl", settings)
     bar.advance(len(store.rows), asked.name)
     usage = {"reused": len(store.rows), "tokens": 0, "tokens_computed": 0}
     if store.sealed:
@@ -201,7 +201,7 @@ def _kept(question: Question, found: Any) -> dict[str, Any]:
     return row | {key: value for key, value in notes.items() if value}
 
 
-def _line(asked: Sheet, store: Store, example: Any) -> dict[str, Any]:
+def _line(asked: Sheet, store: AnswerStore, example: Any) -> dict[str, Any]:
     """One line of the answer folder: the store's, and what a score needs besides it."""
     row = dict(store.rows[example.id])
     options = asked.form.options(example)
@@ -230,7 +230,7 @@ def _listed(asked: Sheet, subject: Subject, revision: str, versions: dict[str, s
     }
 
 
-def _counts(asked: Sheet, store: Store) -> dict[str, dict[str, int]]:
+def _counts(asked: Sheet, store: AnswerStore) -> dict[str, dict[str, int]]:
     """What was not as asked: examples whose shots or text did not fit, and rows whose upstream fault was repaired."""
     rows = store.rows.values()
     found = {

@@ -18,10 +18,10 @@ from maple.core.errors import MapleError
 SCHEMA = "maple.predictions/1"
 
 
-class Store:
+class AnswerStore:
     """`rows` holds the answers so far by example id; `sealed` says that they are all there.
 
-        store = Store(folder / "xnli-ar.jsonl", {"task": "xnli", "split": "test"})
+        store = AnswerStore(folder / "xnli-ar.jsonl", {"task": "xnli", "split": "test"})
         store.append([{"id": "0", "output": "True"}])
         store.seal()
     """

@@ -36,7 +36,7 @@ class Prefix:
         return Prefix(before.length + self.length, keys, values)
 
 
-class Layout:
+class TreeLayout:
     """How the tokens of a batch of rows, end to end and the longest row first, see one another and their prefix.
 
     `keep`: remember the rows' keys and values, one Prefix per block.

@@ -143,7 +143,7 @@ class TrainingSet:
 class Prepare:
     seed: Seed
     rows: Whole
-    validation_rows: Whole
+    heldout_rows: Whole
     max_length: Annotated[StrictInt, Field(ge=32, le=2**20, description="a whole number from 32: a prompt alone takes some 40 tokens")]
     template: Literal["alpaca", "bactrian"]
     unicode: Literal["NFC", "NFKC", "none"]

@@ -7,7 +7,7 @@ its heading says Belebele, its numbers are not printed. Alpaca, which the captio
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
 from maple.results.quantities import Quantity, mean
-from maple.results.tables import AVERAGE, TASKS, Results
+from maple.results.tables import AVERAGE, PAPER_TASKS, Results
 
 ALL = "all"
 
@@ -97,7 +97,7 @@ def words(rows: list[Row]) -> str:
         if row["bits"] == ALL
     ]
     return (
-        f"Average score over {', '.join(map(style.label, TASKS))} against LoRA rank, one panel per model and bit "
+        f"Average score over {', '.join(map(style.label, PAPER_TASKS))} against LoRA rank, one panel per model and bit "
         "width, one series per training set, with 95 % intervals. The tasks mix accuracy, F1 and ROUGE-L, so the "
         "average is an index and has no chance level. Mean over all ranks and bit widths: "
         f"{'; '.join(means_of) or 'no configuration has every task'}."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
 from maple.results.published import number as printed_number
-from maple.results.tables import TASKS, Results
+from maple.results.tables import PAPER_TASKS, Results
 
 # Keys of the published rows -> label; the order of the paper's caption, best first.
 BASELINES = {
@@ -46,7 +46,7 @@ def published_picture(published: Published) -> Picture:
 
 def numbers(results: Results, published: Published) -> list[Row]:
     """Baselines as published, without interval; then each base model with its best training set."""
-    tasks = [task for task in TASKS if task in results.resampled.tasks]
+    tasks = [task for task in PAPER_TASKS if task in results.resampled.tasks]
     rows = _baselines(published, tasks)
     for model in sorted({model for model, _ in results.rows}):
         for task in tasks:
@@ -58,14 +58,14 @@ def numbers(results: Results, published: Published) -> list[Row]:
 
 
 def published_numbers(published: Published) -> list[Row]:
-    rows = _baselines(published, TASKS)
+    rows = _baselines(published, PAPER_TASKS)
     finetuned = [key for key, column in published if column == "average" and "." in key]
     for model in sorted({key.split(".")[0] for key in finetuned}):
         # Ties in the printed average go to the row that stands first.
         mine = [key for key in finetuned if key.startswith(model + ".")]
         key = max(mine, key=lambda key: _number(published, key, "average"))
         label = f"{style.label(model)} finetuned"
-        rows += [_row(label, "published", key, task, _number(published, key, task)) for task in TASKS]
+        rows += [_row(label, "published", key, task, _number(published, key, task)) for task in PAPER_TASKS]
     return rows
 
 
@@ -90,7 +90,7 @@ def _row(system: str, origin: str, name: str, task: str, value: float | None) ->
 
 
 def draw(rows: list[Row]):
-    tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
+    tasks = [task for task in PAPER_TASKS if any(row["task"] == task for row in rows)]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     width = 0.84 / max(1, len(systems))
     figure, axes = style.canvas(9, 3.6)

@@ -32,7 +32,7 @@ def key_of(pair: Pair, annotator: str, endpoint: str | None, seed: int) -> str:
     return storage.fingerprint([annotator, endpoint, seed, pair.instruction, pair.reference, pair.output], digits=32)
 
 
-class Store:
+class JudgementStore:
     """Judgements by what the judge saw, one JSON line each, appended as they come; a torn last line is dropped."""
 
     def __init__(self, path: Path):

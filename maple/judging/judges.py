@@ -28,7 +28,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from maple.core import storage
 from maple.core.errors import MapleError, nearest
-from maple.judging.judgements import STAND_IN, Pair, Store, key_of
+from maple.judging.judgements import STAND_IN, Pair, JudgementStore, key_of
 
 # Close calls of the stand-in judge are draws.
 MARGIN = 0.05
@@ -155,7 +155,7 @@ def judge(
     pairs: Iterable[Pair],
     name: str,
     seed: int,
-    store: Store,
+    store: JudgementStore,
     say: Callable[[str], None] = lambda text: None,
     wait: Callable[[float], None] = time.sleep,
     make: Callable[[str, int], Any] = annotator,

@@ -57,7 +57,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCounts:
     """A training set as far as it is known: rows, mean tokens per row, and the share that carries loss."""
 
     rows: int
@@ -66,8 +66,8 @@ class Rows:
     assumed: bool
 
     @classmethod
-    def of(cls, rows: Any) -> "Rows":
-        """A tokenised set (batches.Rows) as its memory goes: attention's with the length of the row that a token is in."""
+    def of(cls, rows: Any) -> "RowCounts":
+        """A tokenised set (batches.RowCounts) as its memory goes: attention's with the length of the row that a token is in."""
         lengths = rows.lengths
         mean = float((lengths**2).sum() / lengths.sum())
         return cls(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
@@ -79,7 +79,7 @@ def weight_bytes(shape: Shape, bits: int, double_4bit: bool = True) -> float:
     return shape.block_parameters * per_weight + 2 * (shape.embedding_parameters + shape.norm_parameters)
 
 
-def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: Rows, on_gpu: bool) -> Memory:
+def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts, on_gpu: bool) -> Memory:
     """Peak of a training step whose forward pass is filled up to recipe.micro_batch_tokens."""
     tokens = max(recipe.micro_batch_tokens, rows.tokens_per_row)
     lora = 4 * shape.lora_parameters(rank, recipe.lora.targets)
@@ -142,13 +142,13 @@ def steps(rows: int, recipe: Recipe) -> int:
     return min(count, recipe.max_steps or count)
 
 
-def tokens(rows: Rows, recipe: Recipe) -> float:
+def tokens(rows: RowCounts, recipe: Recipe) -> float:
     """Tokens that a cell is trained on."""
     seen = rows.rows * recipe.epochs
     return rows.tokens_per_row * (seen if recipe.max_steps is None else min(recipe.max_steps * recipe.batch_rows, seen))
 
 
-def training_flops(shape: Shape, rank: int, recipe: Recipe, rows: Rows) -> tuple[float, float]:
+def training_flops(shape: Shape, rank: int, recipe: Recipe, rows: RowCounts) -> tuple[float, float]:
     """FLOPs of training per token, in bfloat16 and in float32.
 
     Frozen matrices forward and towards the input (the head for answer tokens only), attention over half the row;
@@ -197,7 +197,7 @@ def measured(device: str, shape: str, bits: int, rank: int, recipe: Recipe) -> f
 
 
 def tokens_per_second(
-    device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: Rows
+    device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts
 ) -> tuple[float, bool]:
     """Tokens per second, and whether that was measured."""
     found = measured(device.name, model, bits, rank, recipe)

@@ -15,7 +15,7 @@ from typing import Any
 from maple.config import bills, catalogue
 from maple.planning import cell_cost, evaluation_cost
 from maple.config.cell import Base, Cell
-from maple.planning.cell_cost import Device, Memory, Rows
+from maple.planning.cell_cost import Device, Memory, RowCounts
 from maple.planning.evaluation_cost import Scoring
 from maple.config.params import Params, Recipe
 from maple.models.shapes import Shape
@@ -168,16 +168,16 @@ def _statistics(path: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def rows_of(params: Params, dataset: str, model: str) -> Rows:
+def rows_of(params: Params, dataset: str, model: str) -> RowCounts:
     """The prepared set's own counts once it is prepared, else the parameters' rows and an assumed mean length."""
     found = _statistics(params.artifacts / "prepared" / dataset / "statistics.json")
     languages = found["languages"].values() if found else []
     counts = [language["models"][model] for language in languages if model in language["models"]]
     if counts:
         total, answers, rows = (sum(count[key] for count in counts) for key in ("tokens", "answer_tokens", "rows"))
-        return Rows(found["rows"]["train"], total / rows, answers / total, assumed=False)
+        return RowCounts(found["rows"]["train"], total / rows, answers / total, assumed=False)
     mean = cell_cost.ASSUMED_FILL * params.prepare.max_length
-    return Rows(params.prepare.rows, mean, cell_cost.ASSUMED_ANSWER_SHARE, assumed=True)
+    return RowCounts(params.prepare.rows, mean, cell_cost.ASSUMED_ANSWER_SHARE, assumed=True)
 
 
 def speed_in_this_grid(params: Params, cell: Cell) -> float | None:

@@ -1,6 +1,6 @@
 """Building a training set: scan the rows, choose by seed instruction, tokenise once per base model, measure.
 
-    prepared/<training set>/tokens/<model>/{train,validation}.arrow    rows of all ranks and bit widths of that model
+    prepared/<training set>/tokens/<model>/{train,heldout}.arrow    rows of all ranks and bit widths of that model
     prepared/<training set>/statistics.json    the record; examples.md is its page
     prepared/<training set>/overlap.csv        each pair of training row and evaluation item
 
@@ -38,7 +38,7 @@ ARROW = pa.schema([("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int3
 
 @dataclass(frozen=True)
 class Batch:
-    """Chosen rows of one language, each with its part (TRAIN or VALIDATION)."""
+    """Chosen rows of one language, each with its part (TRAIN or HELDOUT)."""
 
     language: str
     rows: list[Instruction]

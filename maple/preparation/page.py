@@ -19,7 +19,7 @@ def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> st
         f"Origin of the text: {source['origin']}.",
         "",
         f"{rows['read']:,} rows read, {rows['train']:,} for training ({ids['train']:,} seed instructions), "
-        f"{rows['validation']:,} held out ({ids['validation']:,} seed instructions, none of them in training). "
+        f"{rows['heldout']:,} held out ({ids['heldout']:,} seed instructions, none of them in training). "
         f"Translations per instruction: {settings['translations_per_instruction']}.",
         "",
         "## Languages",
@@ -31,7 +31,7 @@ def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> st
                     _name(code),
                     one["read"],
                     one["train"],
-                    one["validation"],
+                    one["heldout"],
                     ", ".join(f"{script} {100 * share:.1f} %" for script, share in one["scripts"].items()),
                     one["outputs_in_other_script"],
                 ]

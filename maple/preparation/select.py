@@ -1,7 +1,7 @@
 """Which rows a training set takes, chosen by seed instruction: drops, quotas, and a split that no translation straddles.
 
 Seed instructions are walked in the order of their keys (a seeded shuffle, the same in all languages). The first go
-to validation until its quotas are full; the rest of their translations go nowhere. Then comes training.
+to the held-out rows until their quotas are full; the rest of their translations go nowhere. Then comes training.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ import numpy as np
 from maple.config.params import Prepare, TrainingSet
 from maple.preparation.scan import EMPTY_INSTRUCTION, EMPTY_OUTPUT, OTHER_SCRIPT, Scan
 
-TRAIN, VALIDATION = 1, 2
-PARTS = {"train": TRAIN, "validation": VALIDATION}
+TRAIN, HELDOUT = 1, 2
+PARTS = {"train": TRAIN, "heldout": HELDOUT}
 # In the order in which rows are tested; a row counts under the first reason that drops it.
 REASONS = ("repeated_id", "empty_instruction", "empty_output", "untranslated", "other_script", "exact_duplicate", "near_duplicate")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """`parts`: language -> per row 0, TRAIN or VALIDATION. `found` and `dropped`: language -> reason -> rows."""
+    """`parts`: language -> per row 0, TRAIN or HELDOUT. `found` and `dropped`: language -> reason -> rows."""
 
     parts: dict[str, np.ndarray]
     found: dict[str, dict[str, int]]
@@ -49,7 +49,7 @@ def select(scans: list[Scan], original: Scan | None, settings: Prepare, training
     codes = [one.language for one in scans]
     chosen: dict[int, np.ndarray] = {}
     free = rows >= 0
-    for part, total in ((VALIDATION, settings.validation_rows), (TRAIN, settings.rows)):
+    for part, total in ((HELDOUT, settings.heldout_rows), (TRAIN, settings.rows)):
         wanted = quotas(total, dict(zip(codes, free.sum(axis=0).tolist())), training_set.english_share)
         chosen[part] = pick(free, [wanted[code] for code in codes], most)
         taken = np.unique(groups[chosen[part].any(axis=1)])

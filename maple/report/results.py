@@ -12,7 +12,7 @@ from maple.core import storage
 from maple.results import compare, published
 from maple.upstream import languages
 from maple.results.collect import Collected
-from maple.results.tables import MISSING, TASKS
+from maple.results.tables import MISSING, PAPER_TASKS
 
 # Verdict -> sign beside the number; the colour says the same again.
 SIGNS = {
@@ -51,7 +51,7 @@ def paper_tables(folder: Path, verdicts: dict[str, Any]) -> list[dict]:
     return tables
 
 
-def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: int) -> dict:
+def _paper_table(layout: published.TableLayout, folder: Path, judged: dict, first: int) -> dict:
     with open(folder / f"{layout.name}.csv", encoding="utf-8", newline="") as file:
         printed = list(csv.reader(file))[1:]
     behind: dict[str, dict[str, dict]] = {}
@@ -100,7 +100,7 @@ def _paper_table(layout: published.Layout, folder: Path, judged: dict, first: in
 
 
 def _detail(
-    layout: published.Layout, key: str, column: published.Column, ours: str, verdict: dict, behind: dict
+    layout: published.TableLayout, key: str, column: published.Column, ours: str, verdict: dict, behind: dict
 ) -> dict:
     """Only what is known, so that the page carries no empty fields."""
     cell = {"table": layout.name, "row": key, "column": column.header, "ours": ours}
@@ -184,8 +184,8 @@ def language_tables(folder: Path, found: Collected) -> list[dict]:
     """Per task one row per language, one column per base, chosen configuration and the experiment."""
     tables = []
     metrics = {score.task: score.metric for score in found.scores if score.primary}
-    further = sorted({path.stem for path in folder.glob("*.csv")} - set(TASKS))
-    for task in (*TASKS, *further):
+    further = sorted({path.stem for path in folder.glob("*.csv")} - set(PAPER_TASKS))
+    for task in (*PAPER_TASKS, *further):
         path = folder / f"{task}.csv"
         if path.is_file():
             tables.append(_language_table(task, metrics.get(task, ""), rows_of(path)))

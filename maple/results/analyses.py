@@ -13,7 +13,7 @@ import numpy as np
 from maple.upstream import languages
 from maple.results.render import Table
 from maple.results.quantities import Quantity, mean
-from maple.results.tables import AVERAGE, MISSING, TASKS, Configuration, Results, numbers, rounded
+from maple.results.tables import AVERAGE, MISSING, PAPER_TASKS, Configuration, Results, numbers, rounded
 
 # The task that asks the same items in every language.
 PARALLEL = "belebele"
@@ -68,7 +68,7 @@ def trainable(results: Results) -> tuple[Table, Table]:
 def english(results: Results) -> tuple[Table, Table]:
     """English before and after finetuning: what was forgotten."""
     columns = [
-        column for column in (*TASKS, "alpaca_eval", AVERAGE) if results.languages(column, lambda code: code == "en")
+        column for column in (*PAPER_TASKS, "alpaca_eval", AVERAGE) if results.languages(column, lambda code: code == "en")
     ]
     rows, summary = [], []
     for model, dataset, configuration in _chosen(results):
@@ -83,7 +83,7 @@ def english(results: Results) -> tuple[Table, Table]:
 
 def by_group(results: Results, title: str, group_of: Callable[[str], str]) -> tuple[Table, Table]:
     """Difference by finetuning for each group of languages, on each task and on average over those that have any."""
-    every = {code for task in TASKS for code in results.collected.languages(task)}
+    every = {code for task in PAPER_TASKS for code in results.collected.languages(task)}
     groups = sorted({group_of(code) for code in every})
     chosen = list(_chosen(results))
     rows, summary = [], []
@@ -91,7 +91,7 @@ def by_group(results: Results, title: str, group_of: Callable[[str], str]) -> tu
         inside = [code for code in sorted(every) if group_of(code) == group]
         summary.append([group, " ".join(inside)])
         for model, dataset, configuration in chosen:
-            for column in (*TASKS, AVERAGE):
+            for column in (*PAPER_TASKS, AVERAGE):
                 if not results.languages(column, inside.__contains__):
                     continue
                 row, difference = _change(results, group, model, dataset, configuration, column, inside.__contains__)
@@ -112,7 +112,7 @@ def seen(results: Results) -> tuple[Table, Table]:
             ("seen", trained.__contains__),
             ("unseen", lambda code, trained=trained: code not in trained),
         ):
-            for column in (*TASKS, AVERAGE):
+            for column in (*PAPER_TASKS, AVERAGE):
                 if results.languages(column, keep):
                     row, gains[group] = _change(results, group, model, dataset, configuration, column, keep)
                     rows.append(row)

@@ -23,7 +23,7 @@ from maple.config.params import Params
 from maple.results.render import Table, to_markdown
 from maple.results.quantities import Quantity, combine, mean
 from maple.metrics.bootstrap import holm
-from maple.results.tables import AVERAGE, TASKS, Configuration, Results, rounded
+from maple.results.tables import AVERAGE, PAPER_TASKS, Configuration, Results, rounded
 
 PATH = Path("paper_tables", "claims.yaml")
 HOLDS, FAILS, CANNOT_TELL = "holds", "does not hold", "cannot tell"
@@ -319,7 +319,7 @@ def load(path: Path = PATH) -> dict[str, Any]:
     known = {"models": published.paper()["grid"]["models"], "first": [*published.paper()["grid"]["datasets"], BASE]}
     known |= {
         "second": known["first"],
-        "columns": [*TASKS, AVERAGE, "alpaca_eval"],
+        "columns": [*PAPER_TASKS, AVERAGE, "alpaca_eval"],
         "factor": ["rank", "bits"],
         "need": ["all", "any"],
     }

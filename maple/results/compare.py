@@ -17,7 +17,7 @@ from typing import Any
 
 from maple.results import published
 from maple.core.errors import MapleError
-from maple.results.published import Column, Layout, Row, number
+from maple.results.published import Column, Row, TableLayout, number
 from maple.results.render import Table, to_markdown
 
 SAME, CONSISTENT, DIFFERS, MISSING, QUOTED, NOT_COMPARABLE = (
@@ -59,7 +59,7 @@ def folders(first: Path, second: Path) -> list[Verdict]:
     ]
 
 
-def _table(layout: Layout, first: Path, second: Path) -> list[Verdict]:
+def _table(layout: TableLayout, first: Path, second: Path) -> list[Verdict]:
     theirs, _ = _read(layout, first / f"{layout.name}.csv")
     ours, label = _read(layout, second / f"{layout.name}.csv")
     details = _details(second / "details" / f"{layout.name}_cells.csv")
@@ -84,7 +84,7 @@ def _table(layout: Layout, first: Path, second: Path) -> list[Verdict]:
 
 
 def _judge(
-    layout: Layout, row: Row, column: Column, there: str, here: str, detail: dict | None, grid: list[dict], quoted: bool
+    layout: TableLayout, row: Row, column: Column, there: str, here: str, detail: dict | None, grid: list[dict], quoted: bool
 ) -> Verdict:
     verdict = Verdict(layout.name, row.key, column.key, there, here, DIFFERS)
     theirs, ours = number(there), number(here)
@@ -105,7 +105,7 @@ def _judge(
     return verdict
 
 
-def _with_interval(verdict: Verdict, layout: Layout, detail: dict, theirs: Decimal) -> Verdict:
+def _with_interval(verdict: Verdict, layout: TableLayout, detail: dict, theirs: Decimal) -> Verdict:
     rounding = 0.5 * 10.0 ** theirs.as_tuple().exponent
     value, low, high = (float(detail[key]) * layout.scale for key in ("value", "low", "high"))
     chance = float(detail["chance"]) * layout.scale if detail["chance"] else None
@@ -139,7 +139,7 @@ def _choice(verdict: Verdict, row: Row, grid: list[dict]) -> Verdict:
     return dataclasses.replace(verdict, verdict=CONSISTENT if high >= best else DIFFERS, tolerance=tolerance)
 
 
-def _read(layout: Layout, path: Path) -> tuple[list[dict[str, str]], str | None]:
+def _read(layout: TableLayout, path: Path) -> tuple[list[dict[str, str]], str | None]:
     """Rows as {column key: string}, and the label in the `note` column if there is one."""
     try:
         with open(path, encoding="utf-8", newline="") as file:

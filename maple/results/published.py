@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How a table is printed. `scale` is 100 for scores in percent; a rule stands before the rows in `rules`."""
 
     name: str
@@ -88,14 +88,14 @@ def paper(folder: Path = FOLDER) -> dict:
 
 
 @cache
-def layout(table: str, folder: Path = FOLDER) -> Layout:
+def layout(table: str, folder: Path = FOLDER) -> TableLayout:
     known = paper(folder)["tables"]
     if table not in known:
         raise MapleError(
             f"the paper has no '{table}'", why="paper.yaml lists the tables it prints", do=nearest(table, known)
         )
     found = dict(known[table])
-    return Layout(
+    return TableLayout(
         name=table,
         heading=found["heading"],
         caption=found["caption"],

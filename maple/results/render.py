@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from maple.results.published import Layout, Row, number
+from maple.results.published import Row, TableLayout, number
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Table:
 
 
 def paper_table(
-    layout: Layout,
+    layout: TableLayout,
     printed: Mapping[tuple[str, str], str],
     more: Sequence[Row] = (),
     label: str | None = None,

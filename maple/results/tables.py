@@ -16,7 +16,7 @@ from maple.upstream import languages
 from maple.config.cell import Base
 from maple.results.collect import EXPERIMENT, Collected
 from maple.config.params import Params
-from maple.results.published import Layout, Row
+from maple.results.published import Row, TableLayout
 from maple.results.render import Table, paper_table
 from maple.results.quantities import Quantity, Resampled, mean
 
@@ -25,7 +25,7 @@ STAND_IN = "STAND-IN JUDGE: these win rates come from a local rule, not from Alp
 MISSING = "missing"
 AVERAGE = "average"
 # Of Table 1, whose average is over these; a task that the paper does not have stands in the tables behind them.
-TASKS = tuple(column.task for column in published.layout("table1").columns if column.task)
+PAPER_TASKS = tuple(column.task for column in published.layout("table1").columns if column.task)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Score:
+class Entry:
     """One number of ours in a table: what is printed and what it rests on. `spread` is the range over seeds."""
 
     row: str
@@ -63,8 +63,8 @@ class Score:
 class Ours:
     """A regenerated table: scores by (row, column), and the rows that the paper does not have."""
 
-    layout: Layout
-    scores: dict[tuple[str, str], Score]
+    layout: TableLayout
+    scores: dict[tuple[str, str], Entry]
     more: tuple[Row, ...]
 
     @property
@@ -85,7 +85,7 @@ class Results:
     @property
     def further(self) -> list[str]:
         """What was evaluated besides the tasks of Table 1: AlpacaEval, and tasks that the paper does not have."""
-        return [task for task in self.params.evaluation.tasks if task not in TASKS]
+        return [task for task in self.params.evaluation.tasks if task not in PAPER_TASKS]
 
     @property
     def label(self) -> str | None:
@@ -111,7 +111,7 @@ class Results:
 
     def score(self, configuration: Configuration, column: str, codes: list[str] | None = None) -> Quantity | None:
         """A task's mean over languages, or the average over Table 1's tasks; mean over seeds. None when incomplete."""
-        tasks = [column] if column != AVERAGE else TASKS
+        tasks = [column] if column != AVERAGE else PAPER_TASKS
         found = [self.resampled.score(name, task, codes) for name in configuration.names for task in tasks]
         return None if None in found else mean(found)
 
@@ -119,7 +119,7 @@ class Results:
         """Task -> those of its languages that `keep` accepts; tasks left with none are left out."""
         found = {
             task: [code for code in self.collected.languages(task) if keep(code)]
-            for task in (TASKS if column == AVERAGE else (column,))
+            for task in (PAPER_TASKS if column == AVERAGE else (column,))
         }
         return {task: codes for task, codes in found.items() if codes}
 
@@ -168,7 +168,7 @@ class Results:
             if row.baseline:
                 for (key, column), text in quoted.items():
                     if key == row.key:
-                        scores[key, column] = Score(key, column, text, None, None, None, None)
+                        scores[key, column] = Entry(key, column, text, None, None, None, None)
             else:
                 scores |= self._row(
                     layout, row.key, lambda column, key=row.key: self.chosen(*key.split(".", 1), column)
@@ -189,15 +189,15 @@ class Results:
         return Ours(layout, scores, tuple(more))
 
     def _row(
-        self, layout: Layout, key: str, choose: Callable[[str], Configuration | None]
-    ) -> dict[tuple[str, str], Score]:
+        self, layout: TableLayout, key: str, choose: Callable[[str], Configuration | None]
+    ) -> dict[tuple[str, str], Entry]:
         row = {}
         for column in layout.columns:
             if column.key == AVERAGE and self.params.tables.best == "cell" and key != EXPERIMENT:
                 # The mean of the printed cells, each from its own configuration.
-                found = [row[key, task].quantity for task in TASKS]
+                found = [row[key, task].quantity for task in PAPER_TASKS]
                 quantity, configuration = (None if None in found else mean(found)), None
-                row[key, AVERAGE] = Score(key, AVERAGE, self.text(quantity, layout), quantity, None, None, None)
+                row[key, AVERAGE] = Entry(key, AVERAGE, self.text(quantity, layout), quantity, None, None, None)
                 continue
             scored = column.task or (AVERAGE if column.key == AVERAGE else "alpaca_eval")
             configuration = choose(scored)
@@ -208,16 +208,16 @@ class Results:
                     if quantity
                     else MISSING
                 )
-                row[key, column.key] = Score(key, column.key, text, None, None, configuration, None)
+                row[key, column.key] = Entry(key, column.key, text, None, None, configuration, None)
                 continue
             spread = self.spread(configuration, scored) if configuration else None
             chance = self.chances.get(scored)
-            row[key, column.key] = Score(
+            row[key, column.key] = Entry(
                 key, column.key, self.text(quantity, layout), quantity, chance, configuration, spread
             )
         return row
 
-    def text(self, quantity: Quantity | None, layout: Layout) -> str:
+    def text(self, quantity: Quantity | None, layout: TableLayout) -> str:
         return (
             MISSING
             if quantity is None
@@ -228,7 +228,7 @@ class Results:
 class Labels:
     """Models and training sets as the paper spells them in one table; others by their own name."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: TableLayout):
         self._models, self._datasets, model = {}, {}, ""
         for row in layout.rows:
             model = row.printed[0] or model
@@ -328,7 +328,7 @@ def grid_csv(results: Results) -> Table:
             record["seed"],
         ]
         configuration = Configuration(record["rank"] or 0, record["bits"], (name,))
-        for column in (*TASKS, AVERAGE, *results.further):
+        for column in (*PAPER_TASKS, AVERAGE, *results.further):
             found = numbers(results.score(configuration, column), results.params.tables.confidence)
             rows.append([_number(value) for value in where] + [column, *found])
     return Table("All cells, bases and the experiment", header, rows, label=results.label)
@@ -405,7 +405,7 @@ def numbers(quantity: Quantity | None, confidence: float) -> list[str]:
     return [repr(value), f"{low:.6f}", f"{high:.6f}", str(quantity.n)]
 
 
-def _configuration(score: Score) -> list[str]:
+def _configuration(score: Entry) -> list[str]:
     found = score.configuration
     return [str(found.rank), str(found.bits), " ".join(found.names)] if found else ["", "", ""]
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from maple.training.row_attention import Layout, attend
+from maple.training.row_attention import RowLayout, attend
 from maple.core.errors import MapleError
 from maple.models.architectures import FUSED
 
@@ -21,7 +21,7 @@ def hidden_states(
     causal,
     input_ids: torch.Tensor,
     position_ids: torch.Tensor,
-    layout: Layout,
+    layout: RowLayout,
     wide: torch.dtype,
     places: torch.Tensor,
 ) -> torch.Tensor:
@@ -52,7 +52,7 @@ def block(
     x: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
-    layout: Layout,
+    layout: RowLayout,
     wide: torch.dtype,
     places: torch.Tensor | None = None,
 ) -> torch.Tensor:

@@ -45,7 +45,7 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
         torch.from_numpy(part).to(model.device)
         for part in (packed.input_ids, packed.position_ids, packed.predicts, packed.labels)
     )
-    layout = row_attention.Layout.of(packed.lengths, model.device)
+    layout = row_attention.RowLayout.of(packed.lengths, model.device)
     if path != "stock":
         wide = torch.promote_types(torch.float32, causal.dtype) if path == "fused" else causal.dtype
         hidden = fused_blocks.hidden_states(causal, ids, positions, layout, wide, predicts)

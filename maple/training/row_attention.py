@@ -18,7 +18,7 @@ ROUND = 64
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Where the T tokens of a pack stand in its P >= T padded places; every tensor on the model's device."""
 
     blocks: list[tuple[int, int]]  # (rows, places per row), filling the P places in this order
@@ -27,7 +27,7 @@ class Layout:
     padding: torch.Tensor  # int64 [P - T]: places without a token
 
     @classmethod
-    def of(cls, lengths: np.ndarray, device: torch.device) -> "Layout":
+    def of(cls, lengths: np.ndarray, device: torch.device) -> "RowLayout":
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         rounded = -(-lengths // ROUND) * ROUND
         blocks, index = [], []
@@ -43,7 +43,7 @@ class Layout:
         return cls(blocks, *(torch.from_numpy(part).to(device) for part in (index, inverse, padding)))
 
 
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, window: int | None) -> torch.Tensor:
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: RowLayout, window: int | None) -> torch.Tensor:
     """q [T, heads, d], k and v [T, kv heads, d] -> [T, heads, d]; each token sees its row up to itself.
 
     With a sliding window a token sees itself and the window - 1 tokens before it. Scores are scaled by d^-1/2.
@@ -138,7 +138,7 @@ class _Unpad(torch.autograd.Function):
         return g.index_select(0, ctx.layout.index).index_fill_(0, ctx.layout.padding, 0), None
 
 
-def for_transformers(module, query, key, value, attention_mask, layout: Layout, sliding_window: int | None = None, **_):
+def for_transformers(module, query, key, value, attention_mask, layout: RowLayout, sliding_window: int | None = None, **_):
     """`attend` as transformers calls it, making no mask of its own: [1, heads, T, d] in, [1, T, heads, d] out."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return attend(q, k, v, layout, sliding_window)[None], None

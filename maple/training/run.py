@@ -21,7 +21,7 @@ from maple.models.shapes import Shape
 from maple.training import batches, loop
 
 SCHEMA = "maple.adapter/1"
-PARTS = ("train", "validation")
+PARTS = ("train", "heldout")
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,18 @@ def train(
     watch: Callable[[int, loop.Processes], contextlib.AbstractContextManager[Watch]],
 ) -> Trained:
     """Finetune the base in `weights` on the rows in `tokens`; `watch(steps, processes)` is entered before the first step."""
-    rows, validation = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
+    rows, heldout = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
     torch.manual_seed(cell.seed)
     base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
     tuned = loading.add_lora(base, recipe, cell.rank)
     processes = loop.Processes()
-    before = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+    before = loop.heldout_loss(tuned, heldout, recipe.micro_batch_tokens, recipe.path)
     steps = len(batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed))
     with watch(steps, processes) as watched:
         outcome = loop.finetune(
             tuned, rows, recipe, cell.seed, settings, checkpoint, watched.report, processes, watched.resumed
         )
-    after = loop.heldout_loss(tuned, validation, recipe.micro_batch_tokens, recipe.path)
+    after = loop.heldout_loss(tuned, heldout, recipe.micro_batch_tokens, recipe.path)
     shape = Shape.of_config(storage.read_json(weights / "config.json"))
     record = settings | {
         "schema": SCHEMA,
@@ -88,7 +88,7 @@ def train(
         "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
         "steps": len(outcome.curve),
         "tokens": {key: sum(row[column] for row in outcome.curve) for key, column in (("all", "tokens"), ("answer", "answer_tokens"))},
-        "heldout_loss": {"before": before, "after": after, "rows": len(validation)},
+        "heldout_loss": {"before": before, "after": after, "rows": len(heldout)},
         "loss": [row["loss"] for row in outcome.curve],
         "versions": environment.versions(),
     }

@@ -106,15 +106,15 @@ import os, signal, sys
 from pathlib import Path
 sys.path[:0] = ["tests", "tests/answering"]
 import test_run as tests
-from maple.answering.store import Store
-appends, append = 0, Store.append
+from maple.answering.store import AnswerStore
+appends, append = 0, AnswerStore.append
 def killing(store, rows):
     global appends
     append(store, rows)
     appends += 1
     if appends == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-Store.append = killing
+AnswerStore.append = killing
 tests.run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maple.answering import tree_attention
-from maple.answering.tree_attention import Layout, Prefix
+from maple.answering.tree_attention import TreeLayout, Prefix
 from maple.answering.prefix_tree import Row
 
 HEADS, SHARED, WIDTH = 4, 2, 8
@@ -63,7 +63,7 @@ def test_each_token_sees_its_own_path_and_the_prefix_whatever_stands_beside_it(m
     rows = [row(20, 9, 11, start=before), row(15, 5, start=before), row(6, 2, 2, start=before), row(3, start=before)]
     prefix, query, key, value = tensors(rows, before)
     wanted = written_out(rows, prefix, query, key, value, window)
-    layout = Layout(rows, prefix, torch.device("cpu"))
+    layout = TreeLayout(rows, prefix, torch.device("cpu"))
     found = layout.attend(0, query, key, value, WIDTH**-0.5, window)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     places = torch.tensor([0, 39, 25, 41, 59, 62, 72])
@@ -76,7 +76,7 @@ def test_in_bfloat16_joining_the_two_softmaxes_costs_no_more_than_rounding():
     prefix, *own = tensors(rows, 60)
     wanted = written_out(rows, prefix, *own, None)
     half = Prefix(60, [prefix.keys[0].bfloat16()], [prefix.values[0].bfloat16()])
-    found = Layout(rows, half, torch.device("cpu")).attend(0, *(tensor.bfloat16() for tensor in own), WIDTH**-0.5, None)
+    found = TreeLayout(rows, half, torch.device("cpu")).attend(0, *(tensor.bfloat16() for tensor in own), WIDTH**-0.5, None)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
 
@@ -84,7 +84,7 @@ def test_in_bfloat16_joining_the_two_softmaxes_costs_no_more_than_rounding():
 def test_rows_of_different_lengths_are_kept_apart_and_in_order():
     rows = [row(length, start=0) for length in (900, 300, 290, 100, 100)]
     prefix, query, key, value = tensors(rows, 0)
-    layout = Layout(rows, prefix, torch.device("cpu"), keep=True)
+    layout = TreeLayout(rows, prefix, torch.device("cpu"), keep=True)
     layout.attend(0, query, key, value, 1.0, None)
     assert [kept.length for kept in layout.kept] == [900, 300, 100]
     assert [tuple(kept.keys[0].shape) for kept in layout.kept] == [(1, 2, 900, 8), (2, 2, 300, 8), (2, 2, 100, 8)]

@@ -62,7 +62,7 @@ def test_the_stand_in_draws_equal_answers_and_prefers_substance_to_repetition():
     assert ask(Pair("0", "Name a city in France", "Paris", "")) == 0.0
 
 
-# -- Store and retries, with annotators made here ----------------------------------------------------------------------
+# -- JudgementStore and retries, with annotators made here ----------------------------------------------------------------------
 
 PAIRS = [Pair(str(i), f"instruction {i}", "reference", f"output {i}") for i in range(4)]
 
@@ -89,7 +89,7 @@ class Scripted:
 
 def run(tmp_path, script, pairs=PAIRS, said=None):
     ask, waits = Scripted(script), []
-    store = judgements.Store(tmp_path / "store.jsonl")
+    store = judgements.JudgementStore(tmp_path / "store.jsonl")
     found = judges.judge(
         pairs,
         "scripted",
@@ -127,7 +127,7 @@ def test_a_missing_judgement_is_asked_for_again_the_next_time_and_the_others_are
 
 def test_a_complete_store_needs_no_judge(tmp_path):
     run(tmp_path, {str(i): [1.0] for i in range(4)})
-    store = judgements.Store(tmp_path / "store.jsonl")
+    store = judgements.JudgementStore(tmp_path / "store.jsonl")
     found = judges.judge(PAIRS, "scripted", 42, store, make=lambda name, seed: pytest.fail("the judge was asked"))
     assert set(found.values()) == {1.0}
 
@@ -145,7 +145,7 @@ def test_an_endpoint_that_is_down_stops_the_stage_and_keeps_what_was_judged(tmp_
     with pytest.raises(MapleError, match="in a row") as error:
         run(tmp_path, script, pairs)
     assert "connection refused" in error.value.why
-    assert len(judgements.Store(tmp_path / "store.jsonl").known) == 1
+    assert len(judgements.JudgementStore(tmp_path / "store.jsonl").known) == 1
 
 
 def test_another_output_seed_endpoint_or_annotator_is_another_judgement():
@@ -183,15 +183,15 @@ def test_an_endpoint_is_what_the_package_would_ask_and_the_stand_in_has_none(tmp
 def test_a_store_with_a_torn_last_line_goes_on_from_the_line_before(tmp_path):
     path = tmp_path / "store.jsonl"
     path.write_text('{"key": "a", "preference": 1.0}\n{"key": "b", "prefe')
-    store = judgements.Store(path)
+    store = judgements.JudgementStore(path)
     store.add("c", 0.0)
-    assert judgements.Store(path).known == {"a": 1.0, "c": 0.0}
+    assert judgements.JudgementStore(path).known == {"a": 1.0, "c": 0.0}
 
 
 def test_a_damaged_line_of_the_store_is_named(tmp_path):
     (tmp_path / "store.jsonl").write_text('{"key": "a", "preference": 1.0}\nnonsense\n')
     with pytest.raises(MapleError, match="line 2"):
-        judgements.Store(tmp_path / "store.jsonl")
+        judgements.JudgementStore(tmp_path / "store.jsonl")
 
 
 # -- The stage ---------------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def endpoint(server, monkeypatch):
 
 
 def ask_package(tmp_path, pairs=PAIRS[:1], annotator="alpaca_eval_gpt4", said=None):
-    store = judgements.Store(tmp_path / "store.jsonl")
+    store = judgements.JudgementStore(tmp_path / "store.jsonl")
     say = (said if said is not None else []).append
     return judges.judge(pairs, annotator, 0, store, say=say, wait=lambda seconds: None)
 

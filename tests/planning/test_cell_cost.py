@@ -157,7 +157,7 @@ def test_estimated_memory_is_within_15_percent_of_a_measured_step(tmp_path, size
     own = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in lora.state_dict().values()}.values())
     measured = allocated.peak - allocated.before + own
     shape = shapes.Shape.of_config(config.to_dict())
-    estimated = cell_cost.memory(shape, bits, rank, recipe, cell_cost.Rows.of(rows), on_gpu=False).peak
+    estimated = cell_cost.memory(shape, bits, rank, recipe, cell_cost.RowCounts.of(rows), on_gpu=False).peak
     assert estimated == pytest.approx(measured, rel=0.15)
 
 
@@ -170,7 +170,7 @@ def test_the_planned_steps_and_tokens_are_those_that_training_takes():
         recipe = dataclasses.replace(RECIPE, epochs=epochs, batch_rows=batch, max_steps=limit)
         taken = batches.steps(rows, batch, epochs, limit, seed=0)
         assert cell_cost.steps(rows, recipe) == len(taken)
-        assert cell_cost.tokens(cell_cost.Rows(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
+        assert cell_cost.tokens(cell_cost.RowCounts(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
 
 
 SPEED = dict(device="H200", shape="mistral-7b", bits="4", rank="8", path="fused", checkpointing="no")
@@ -225,7 +225,7 @@ def test_a_measured_speed_goes_before_the_assumed_one(speeds):
     """Assumed: a third of the peak rate, at four FLOPs per token for each of the seven billion frozen weights."""
     speeds(SPEED | {"tokens_per_second": 1234})
     recipe = dataclasses.replace(RECIPE, path="fused", gradient_checkpointing=False)
-    rows = cell_cost.Rows(100, 200.0, 0.5, assumed=False)
+    rows = cell_cost.RowCounts(100, 200.0, 0.5, assumed=False)
     found = []
     for name in ("H200", "L40S"):
         device = cell_cost.Device(name, memory_gb=48, bf16_tflops=100, fp32_tflops=50, price_per_hour=1)

@@ -121,7 +121,7 @@ def settings_of(**changes) -> params.Params:
     given = params.parse(ROOT / "params.yaml")
     of_set = {k: changes.pop(k) for k in ("languages", "translations_per_instruction", "english_share") if k in changes}
     training_set = params.TrainingSet("bactrian-x", CODES, "all", None)
-    prepare = dataclasses.replace(given.prepare, rows=200, validation_rows=40, max_length=160)
+    prepare = dataclasses.replace(given.prepare, rows=200, heldout_rows=40, max_length=160)
     xquad = dataclasses.replace(given.evaluation.tasks["xquad"], languages=["en", "th"])
     return dataclasses.replace(
         given,
@@ -154,8 +154,8 @@ def digest() -> dict[str, str]:
 
 @pytest.mark.parametrize("translations", ["all", "one", 2])
 def test_no_seed_instruction_is_on_both_sides(prepare, translations):
-    prepare(rows=100, validation_rows=24, translations_per_instruction=translations)
-    train, heldout = ({row["id"] for row in table(part=part)} for part in ("train", "validation"))
+    prepare(rows=100, heldout_rows=24, translations_per_instruction=translations)
+    train, heldout = ({row["id"] for row in table(part=part)} for part in ("train", "heldout"))
     assert train and heldout and not train & heldout
 
 
@@ -180,15 +180,15 @@ def test_seeds_that_ask_the_same_are_split_together():
 def test_each_language_has_its_quota_and_each_instruction_all_languages(prepare):
     found = prepare()
     assert [one["train"] for one in found["languages"].values()] == [50, 50, 50, 50]
-    assert [one["validation"] for one in found["languages"].values()] == [10, 10, 10, 10]
-    assert found["rows"] == {"read": 480, "train": 200, "validation": 40}
+    assert [one["heldout"] for one in found["languages"].values()] == [10, 10, 10, 10]
+    assert found["rows"] == {"read": 480, "train": 200, "heldout": 40}
     # All but the few whose translation had a fault appear in all four.
     assert found["languages_per_id"]["train"]["4"] >= 45
 
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_an_instruction_appears_in_as_many_languages_as_asked(prepare, most):
-    found = prepare(translations_per_instruction="one" if most == 1 else most, rows=80, validation_rows=16)
+    found = prepare(translations_per_instruction="one" if most == 1 else most, rows=80, heldout_rows=16)
     assert max(map(int, found["languages_per_id"]["train"])) == most
     assert [one["train"] for one in found["languages"].values()] == [20, 20, 20, 20]
 
@@ -236,7 +236,7 @@ def test_faults_are_counted_and_dropped_by_parameter(prepare):
     assert found["languages"]["hi"]["found"]["other_script"] == 1
     kept = prepare(drop_empty_outputs=False, drop_exact_duplicates=False, drop_untranslated=False, rows=4000)
     assert kept["languages"]["sw"]["found"]["untranslated"] == 1 and kept["languages"]["sw"]["dropped"]["untranslated"] == 0
-    assert kept["rows"]["train"] + kept["rows"]["validation"] > 4 * (SEEDS - 3)
+    assert kept["rows"]["train"] + kept["rows"]["heldout"] > 4 * (SEEDS - 3)
 
 
 def test_a_near_duplicate_is_equal_but_for_case_and_punctuation(tmp_path):
@@ -345,7 +345,7 @@ def test_truncation_is_counted_and_a_row_without_any_answer_left_is_dropped(inpu
 def test_lengths_and_losses_of_the_record_are_those_of_the_rows(prepare):
     found = prepare(max_length=48)
     for model in ("llama-2-7b", "mistral-7b"):
-        both = table(model) + table(model, "validation")
+        both = table(model) + table(model, "heldout")
         one = found["models"][model]
         assert one["rows"] == len(both) and one["rows"] + one["cut_away"] == 240
         assert one["tokens"] == sum(len(row["input_ids"]) for row in both)

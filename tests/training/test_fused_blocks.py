@@ -146,7 +146,7 @@ def test_attention_by_row_equals_masked_attention_over_the_pack(monkeypatch, ker
     dense = torch.nn.functional.scaled_dot_product_attention(
         *(x.transpose(0, 1)[None] for x in (q, k, v)), attn_mask=allowed, enable_gqa=True
     )[0].transpose(0, 1)
-    ours = row_attention.attend(q, k, v, row_attention.Layout.of(torch.tensor(lengths).numpy(), CPU), window)
+    ours = row_attention.attend(q, k, v, row_attention.RowLayout.of(torch.tensor(lengths).numpy(), CPU), window)
     weight = torch.randn(dense.shape, generator=generator)
     torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
     for found, wanted in zip(

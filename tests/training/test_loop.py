@@ -198,7 +198,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule):
 @pytest.mark.parametrize("schedule", RATES)
 def test_the_learning_rate_is_that_of_transformers(schedule, warmup):
     """Except that transformers' warm-up begins with a step at rate 0, so ours is one step ahead until it ends."""
-    recipe = dataclasses.replace(RECIPE, learning_rate=0.002, schedule=schedule, warmup=warmup)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-30.002, schedule=schedule, warmup=warmup)
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
     name = "constant_with_warmup" if schedule == "constant" else schedule
     warm = math.ceil(40 * warmup)
@@ -215,7 +215,7 @@ def test_the_learning_rate_is_that_of_transformers(schedule, warmup):
 def test_a_steps_learning_rate_and_the_weight_decay_reach_the_optimiser(world, tmp_path, monkeypatch):
     """AdamW's decay takes rate x decay x weight off a weight, beside an update that does not depend on the decay."""
     monkeypatch.setattr(loop, "learning_rate", lambda *_: 0.001)
-    one = dataclasses.replace(RECIPE, max_steps=1, learning_rate=0.004)
+    one = dataclasses.replace(RECIPE, max_steps=1, learning_rate=1e-30.004)
     before = {name: p.detach().clone() for name, p in tuned(world).named_parameters()}
     _, plain = run(world, tmp_path / "plain", recipe=one)
     _, decayed = run(world, tmp_path / "decayed", recipe=dataclasses.replace(one, weight_decay=0.5))
@@ -245,7 +245,7 @@ def test_every_adapted_layer_has_the_scale_that_the_parameters_say(world, alpha,
 
 def test_every_step_draws_its_own_dropout(world, tmp_path):
     """Two steps over the same rows, of which nothing is learnt."""
-    recipe = dataclasses.replace(RESUMED, batch_rows=24, learning_rate=0.0)
+    recipe = dataclasses.replace(RESUMED, batch_rows=24, learning_rate=1e-30)
     lora = tuned(world, recipe=recipe, b=0.1)
     outcome = loop.finetune(lora, batches.Rows(world / "train.arrow"), recipe, 42, {}, tmp_path / "state.pt")
     first, second = (row["loss"] for row in outcome.curve)
@@ -445,7 +445,7 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     source = catalogue.models()["llama-2-7b"]
     cell = Cell.parse(f"llama-2-7b-{bits}bit.alpaca.r8.s42")
     shutil.copytree(world / "llama", source.folder(tmp_path / "sources"))
-    for part in ("train", "validation"):
+    for part in ("train", "heldout"):
         tiny.save_rows(tmp_path / "prepared" / "alpaca" / "tokens" / "llama-2-7b" / f"{part}.arrow")
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
     monkeypatch.setattr(params.Params, "work", tmp_path / "work")
