@@ -276,7 +276,7 @@ def _compare(tuned: Any, adapter: Adapter) -> list[str]:
         warnings.simplefilter("ignore")
         own = get_peft_model_state_dict(tuned, save_embedding_layers=False)
     # Trainers store an embedding or head beside the low-rank matrices; PEFT puts such a key straight into the base.
-    whole = dict(tuned.named_parameters())
+    whole = {name: values for name, values in tuned.named_parameters() if ".default" not in name}
     left_over = [key for key in adapter.shapes if key not in own and key not in whole]
     missing = [key for key in own if key not in adapter.shapes]
     if left_over or missing:
