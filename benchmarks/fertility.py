@@ -22,6 +22,7 @@ out. The CSV holds counts only, no text:
 
 import argparse
 import csv
+import dataclasses
 import os
 import sys
 import tempfile
@@ -40,6 +41,17 @@ from maple.upstream import languages
 
 PATH = Path(__file__).with_suffix(".csv")
 COLUMNS = ("tokeniser", "source", "language", "measure", "texts", "value")
+# What the plan assumed before this was measured: tokens read for an example, tokens written, and of a training row.
+ASSUMED_BEFORE = {
+    ("xcopa", "read"): 90,
+    ("xquad", "read"): 150,
+    ("alpaca_eval", "read"): 80,
+    ("xquad", "written"): 0.5 * 64,
+    ("alpaca_eval", "written"): 0.5 * 1024,
+    ("alpaca_eval", "fill"): 0.35,
+    ("alpaca_eval", "fill_scaled"): 0.35,
+    ("alpaca_eval", "answer_share"): 0.55,
+}
 # Which text of a task stands for its language: one that a person wrote or translated, whole sentences.
 FIELDS = {"xcopa": ("premise", "choice1", "choice2"), "xquad": ("context", "question"), "alpaca_eval": ("instruction", "output")}
 
@@ -94,8 +106,6 @@ def measure(tokenisers: Path, rows: Path) -> Iterator[tuple]:
 
 def sheets(rows: Path, profile: params.Params) -> Iterator[tuple[str, str, Any]]:
     """(task, language, its sheet without shots) for the paper profile's tasks and all languages that are at hand."""
-    import dataclasses
-
     from maple.answering.questions import sheet
 
     with tempfile.TemporaryDirectory() as folder:
@@ -205,6 +215,12 @@ def table(found: list[dict[str, str]]) -> str:
     for source, code in dict.fromkeys((row["source"], row["language"]) for row in found if row["measure"] == "read"):
         numbers = [_shown(value.get((source, code, model, name), ""), 0) for model in models for name in ("read", "read_alone", "written")]
         lines.append(f"| {source} | {code} | {' | '.join(numbers)} |")
+    lines += ["", f"| assumed before | value | {' | '.join(models)} | languages | assumed by measured |", "|---|" + "---:|" * (3 + len(models))]
+    for (source, name), before in ASSUMED_BEFORE.items():
+        means = [[float(v) for (s, _, m, n), v in value.items() if (s, m, n) == (source, model, name)] for model in models]
+        shown = [f"{np.mean(some):.{2 if before < 1 else 0}f}" for some in means]
+        off = ", ".join(f"{before / np.mean(some):.1f}" for some in means)
+        lines.append(f"| {source}: {name} | {before:g} | {' | '.join(shown)} | {len(means[0])} | {off} |")
     return "\n".join(lines)
 
 
