@@ -40,6 +40,15 @@ _UNFINISHED = re.compile(r"checkpoint-\d+")
 
 
 @dataclass(frozen=True)
+class Base:
+    """A base that sources.yaml does not have, by its name and commit on the Hub."""
+
+    hub_id: str
+    revision: str
+    alternative: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Adapter:
     """An adapter's files after `inspect`. `notes`: what cannot be known of it and belongs into the record."""
 
@@ -52,17 +61,34 @@ class Adapter:
 def inspect(folder: Path, source: Any = None, which: str | None = None) -> Adapter:
     """What `folder` holds, read without a model.
 
-    `source` is the base's entry in sources.yaml (catalogue.Source); without it the base's name is not compared.
+    `source` is the base's entry in sources.yaml (catalogue.Source), or a `Base`; without it the base's name is not
+    compared.
     `which` names a sub-folder where there are several adapters ("." for the folder itself).
     Raises MapleError for what is missing, cut, pickled, of another kind, or trained on another base.
     """
     folder = _chosen(Path(folder), which)
     config = _read_config(folder)
     _check_kind(folder, config)
-    notes = _check_base(folder, config, source) if source is not None else []
-    if (folder / "chat_template.jinja").exists():
-        notes.append("the adapter brings a chat template; prompts are put without one")
-    return Adapter(folder, config, _read_header(folder / WEIGHTS), tuple(notes))
+    return Adapter(folder, config, _read_header(folder / WEIGHTS), tuple(_notes(folder, config, source)))
+
+
+def notes(folder: Path, source: Any = None) -> list[str]:
+    """The notes of `inspect`, from files and without torch: for a record whose answers are all there already.
+
+    Raises MapleError for files that are missing or cut, and for an adapter that was trained on another base.
+    """
+    folder = _chosen(Path(folder), None)
+    config = _read_config(folder)
+    _read_header(folder / WEIGHTS)
+    return _notes(folder, config, source)
+
+
+def base_in(folder: Path) -> Base | None:
+    """Which base a folder holds, where it lies in the Hub client's cache (models--OWNER--NAME/snapshots/REVISION)."""
+    parts = Path(folder).absolute().parts[-3:]
+    name = re.fullmatch(r"models--([\w.-]+?)--([\w.-]+)", parts[0]) if len(parts) == 3 else None
+    known = name and parts[1] == "snapshots" and _REVISION.fullmatch(parts[2])
+    return Base(f"{name[1]}/{name[2]}", parts[2]) if known else None
 
 
 def attach(model: Any, adapter: Adapter) -> tuple[Any, tuple[str, ...]]:
@@ -144,7 +170,8 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
             )
         raise MapleError(f"no adapter in {path.parent}", why=f"{WEIGHTS} is missing", do="run `dvc repro` for that cell's train stage")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        # Names and shapes need no torch, which takes seconds to import.
+        with safe_open(str(path), framework="np") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         why = f"{WEIGHTS} ({path.stat().st_size:,} bytes) is empty, cut off or no safetensors file: {error}"
@@ -182,6 +209,16 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
         raise refuse(f"its rank r is {config.get('r')!r}", f"{CONFIG} is damaged or not of this adapter")
 
 
+def _notes(folder: Path, config: dict[str, Any], source: Any) -> list[str]:
+    if source is None:
+        found = [f"which base is used is not known; the adapter names {config.get('base_model_name_or_path') or 'none'}"]
+    else:
+        found = _check_base(folder, config, source)
+    if (folder / "chat_template.jinja").exists():
+        found.append("the adapter brings a chat template; prompts are put without one")
+    return found
+
+
 def _check_base(folder: Path, config: dict[str, Any], source: Any) -> list[str]:
     """Notes on the base it was trained on; refuses one that is not `source`."""
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
@@ -200,8 +237,8 @@ def _check_base(folder: Path, config: dict[str, Any], source: Any) -> list[str]:
     if revision and _REVISION.fullmatch(revision) and name.lower() == source.hub_id.lower() and revision != source.revision:
         raise MapleError(
             f"the adapter in {folder} was trained on revision {revision} of {name}",
-            why=f"sources.yaml pins {source.revision}, whose weights may differ",
-            do=f"pin that revision in sources.yaml; if both hold the same weights, write the pinned one into its {CONFIG}",
+            why=f"the base that is used is of revision {source.revision}, whose weights may differ",
+            do=f"use that revision of the base; if both hold the same weights, write the one that is used into its {CONFIG}",
         )
     if not (revision and _REVISION.fullmatch(revision)):
         said = f"only '{revision}'" if revision else "none"

@@ -94,7 +94,7 @@ def _check_part(path: Path) -> None:
 
     try:
         # Opening reads the header and compares the file's length with it.
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(str(path), framework="np") as file:
             whole = len(list(file.keys())) > 0
     except (SafetensorError, OSError, ValueError) as error:
         size = f"{path.stat().st_size:,} bytes" if path.exists() else "missing"

@@ -261,6 +261,28 @@ def test_a_revision_that_is_not_known_is_noted(folder, revision):
     assert "revision" in note and (revision or "none") in note
 
 
+def test_a_base_in_the_hub_s_cache_is_known_by_its_folder(folder, tmp_path):
+    cache = tmp_path / "hub" / "models--mistralai--Mistral-7B-v0.1" / "snapshots" / SOURCE.revision
+    found = adapter_check.base_in(cache)
+    assert (found.hub_id, found.revision) == (SOURCE.hub_id, SOURCE.revision)
+    assert adapter_check.inspect(folder, found).notes == ()
+    refused(folder, "was trained on revision", source=adapter_check.base_in(cache.with_name("0" * 40)))
+    assert adapter_check.base_in(tmp_path / "mistral") is None
+
+
+def test_an_unnamed_base_is_noted(folder):
+    (note,) = adapter_check.notes(folder)
+    assert SOURCE.hub_id in note and adapter_check.inspect(folder).notes == (note,)
+
+
+def test_the_notes_for_a_record_are_there_without_a_model(folder):
+    edit(folder, revision=None)
+    assert tuple(adapter_check.notes(folder, SOURCE)) == adapter_check.inspect(folder, SOURCE).notes
+    edit(folder, base_model_name_or_path="a/b")
+    with pytest.raises(MapleError, match="was trained on a/b"):
+        adapter_check.notes(folder, SOURCE)
+
+
 # -- Kinds of adapters that the file's tensors do not determine ---------------------------------------------------------
 
 

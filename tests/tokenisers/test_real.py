@@ -213,3 +213,18 @@ def test_an_evaluated_answer_of_a_trained_model_begins_at_the_same_token(tokenis
     """Prompt sets end without a space and the answer brings it: the border is where training has it too."""
     ((before, answer),) = encoding.pairs(tokeniser, [("Is it?\nAnswer:", [" yes"])])[0:1][0]
     assert tokeniser.convert_ids_to_tokens(answer) == ["▁yes"] and before == tokeniser.encode("Is it?\nAnswer:")
+
+
+def test_the_ids_are_sentencepiece_s(name, tokeniser, at_hand):
+    """From the model file that the base was published with, by the library that made it."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    if not (path := FOLDER / name / "tokenizer.model").exists():
+        pytest.skip(f"{name} has no tokenizer.model there")
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    # What SentencePiece takes for text, Hugging Face takes for a special token; and it puts no space before a text that
+    # begins with one. The harness has the latter's tokens, and so have we.
+    texts = [text for text in ODD if "</s>" not in text and not text.startswith("▁")]
+    for _, _, asked in at_hand:
+        texts += [asked.form.prompt(example) for example in asked.examples[::25]]
+    for text in texts:
+        assert tokeniser.encode(text, add_special_tokens=False) == theirs.encode(text), text
