@@ -221,10 +221,11 @@ def test_the_ids_are_sentencepiece_s(name, tokeniser, at_hand):
     if not (path := FOLDER / name / "tokenizer.model").exists():
         pytest.skip(f"{name} has no tokenizer.model there")
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    # What SentencePiece takes for text, Hugging Face takes for a special token; and it puts no space before a text that
-    # begins with one. The harness has the latter's tokens, and so have we.
-    texts = [text for text in ODD if "</s>" not in text and not text.startswith("▁")]
+    texts = list(ODD)
     for _, _, asked in at_hand:
         texts += [asked.form.prompt(example) for example in asked.examples[::25]]
     for text in texts:
-        assert tokeniser.encode(text, add_special_tokens=False) == theirs.encode(text), text
+        # What SentencePiece takes for text, Hugging Face takes for a special token; and it puts no space before a text that
+        # begins with one (a few passages of Arabic XQuAD). The harness has the latter's tokens, and so have we.
+        if "</s>" not in text and not text.startswith((" ", "▁")):
+            assert tokeniser.encode(text, add_special_tokens=False) == theirs.encode(text), text
