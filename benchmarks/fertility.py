@@ -53,12 +53,18 @@ ASSUMED_BEFORE = {
     ("alpaca_eval", "answer_share"): 0.55,
 }
 # Which text of a task stands for its language: one that a person wrote or translated, whole sentences.
-FIELDS = {"xcopa": ("premise", "choice1", "choice2"), "xquad": ("context", "question"), "alpaca_eval": ("instruction", "output")}
+FIELDS = {
+    "xcopa": ("premise", "choice1", "choice2"),
+    "xquad": ("context", "question"),
+    "alpaca_eval": ("instruction", "output"),
+}
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rows", type=Path, help="data sets as the Hub has them; without it the committed table is shown")
+    options.add_argument(
+        "--rows", type=Path, help="data sets as the Hub has them; without it the committed table is shown"
+    )
     given = options.parse_args()
     if given.rows is None:
         print(table(load()))
@@ -90,14 +96,21 @@ def measure(tokenisers: Path, rows: Path) -> Iterator[tuple]:
             texts = [str(example.fields[field]) for example in asked.examples for field in FIELDS[name]]
             yield from ((model, name, code, *row) for row in fertility(tokeniser, texts, code))
             if name == "xquad":
-                lengths = {example.id: length for example, length in zip(asked.examples, counts(tokeniser, [e.fields["context"] for e in asked.examples]))}
+                lengths = {
+                    example.id: length
+                    for example, length in zip(
+                        asked.examples, counts(tokeniser, [e.fields["context"] for e in asked.examples])
+                    )
+                }
                 english = english or english_passages(tokeniser, rows, profile)
                 both = lengths.keys() & english.keys()
                 times[code] = sum(lengths[key] for key in both) / sum(english[key] for key in both)
                 yield model, name, code, "times_english", len(both), round(times[code], 4)
             yield from ((model, name, code, *row) for row in examples_cost(tokeniser, asked, shape, profile))
             if name == "alpaca_eval":
-                yield from ((model, name, code, *row) for row in instruction_rows(tokeniser, asked.examples, profile, {}))
+                yield from (
+                    (model, name, code, *row) for row in instruction_rows(tokeniser, asked.examples, profile, {})
+                )
         if times and (asked := next((s for name, _, s in sheets(rows, profile) if name == "alpaca_eval"), None)):
             for code, factor in sorted(times.items()):
                 (row,) = instruction_rows(tokeniser, asked.examples, profile, {code: factor})
@@ -123,7 +136,7 @@ def sheets(rows: Path, profile: params.Params) -> Iterator[tuple[str, str, Any]]
 
 
 def here(folder: Path, task: Any, code: str) -> bool:
-    if not task.name == "alpaca_eval":
+    if task.name != "alpaca_eval":
         names = languages.table()[code].upstream.get(task.name, (code,))
         return all((folder / name).is_dir() for name in names)
     return (folder / "alpaca_eval.json").exists()
@@ -165,7 +178,10 @@ def examples_cost(tokeniser: Any, asked: Any, shape: shapes.Shape, profile: para
     else:
         read = [np.array(tokens[:-1]) for (tokens,) in encoding.encode_groups(tokeniser, [[q.prompt] for q in listed])]
         overhead = prefix_tree.PASS * asked.options.max_new_tokens
-        right = [example.reference if isinstance(example.reference, str) else example.reference[0] for example in asked.examples]
+        right = [
+            example.reference if isinstance(example.reference, str) else example.reference[0]
+            for example in asked.examples
+        ]
         written = np.minimum(np.array(counts(tokeniser, right)) + 1, asked.options.max_new_tokens)
         yield "written", len(right), round(float(written.mean()), 2)
     marks = [[(len(tokens) - 1, place)] for place, tokens in enumerate(read)]
@@ -175,7 +191,9 @@ def examples_cost(tokeniser: Any, asked: Any, shape: shapes.Shape, profile: para
     yield "read_alone", len(listed), round(sum(map(len, read)) / len(listed), 2)
 
 
-def instruction_rows(tokeniser: Any, examples: list, profile: params.Params, times: dict[str, float]) -> Iterator[tuple]:
+def instruction_rows(
+    tokeniser: Any, examples: list, profile: params.Params, times: dict[str, float]
+) -> Iterator[tuple]:
     """AlpacaEval's instructions and reference answers as training rows: text-davinci-003 wrote Alpaca's answers too.
 
     With `times` {language: factor} only `fill_scaled`.
@@ -197,27 +215,47 @@ def instruction_rows(tokeniser: Any, examples: list, profile: params.Params, tim
     yield "fill", len(rows), round(float(rows.mean()) / settings.max_length, 4)
 
 
-# -- docs/FERTILITY.md ---------------------------------------------------------------------------------------------------
+# -- docs/FERTILITY.md -----------------------------------------------------------------------------------------------
 
 
 def table(found: list[dict[str, str]]) -> str:
     """Fertility by language, then tokens by task, as Markdown."""
     value = {(row["source"], row["language"], row["tokeniser"], row["measure"]): row["value"] for row in found}
     models = list(dict.fromkeys(row["tokeniser"] for row in found))
-    lines = ["| text | language | " + " | ".join(f"{model}: per word | per character" for model in models) + " | times English |"]
+    lines = [
+        "| text | language | "
+        + " | ".join(f"{model}: per word | per character" for model in models)
+        + " | times English |"
+    ]
     lines.append("|---|---|" + "---:|" * (2 * len(models) + 1))
-    for source, code in dict.fromkeys((row["source"], row["language"]) for row in found if row["measure"] == "tokens_per_character"):
-        numbers = [_shown(value[source, code, model, f"tokens_per_{unit}"], 2) for model in models for unit in ("word", "character")]
+    for source, code in dict.fromkeys(
+        (row["source"], row["language"]) for row in found if row["measure"] == "tokens_per_character"
+    ):
+        numbers = [
+            _shown(value[source, code, model, f"tokens_per_{unit}"], 2)
+            for model in models
+            for unit in ("word", "character")
+        ]
         both = [_shown(value.get((source, code, model, "times_english"), ""), 2) for model in models]
         lines.append(f"| {source} | {code} | {' | '.join(numbers)} | {', '.join(filter(None, both))} |")
     lines += ["", "| task | language | " + " | ".join(f"{model}: read | alone | written" for model in models) + " |"]
     lines.append("|---|---|" + "---:|" * (3 * len(models)))
     for source, code in dict.fromkeys((row["source"], row["language"]) for row in found if row["measure"] == "read"):
-        numbers = [_shown(value.get((source, code, model, name), ""), 0) for model in models for name in ("read", "read_alone", "written")]
+        numbers = [
+            _shown(value.get((source, code, model, name), ""), 0)
+            for model in models
+            for name in ("read", "read_alone", "written")
+        ]
         lines.append(f"| {source} | {code} | {' | '.join(numbers)} |")
-    lines += ["", f"| assumed before | value | {' | '.join(models)} | languages | assumed by measured |", "|---|" + "---:|" * (3 + len(models))]
+    lines += [
+        "",
+        f"| assumed before | value | {' | '.join(models)} | languages | assumed by measured |",
+        "|---|" + "---:|" * (3 + len(models)),
+    ]
     for (source, name), before in ASSUMED_BEFORE.items():
-        means = [[float(v) for (s, _, m, n), v in value.items() if (s, m, n) == (source, model, name)] for model in models]
+        means = [
+            [float(v) for (s, _, m, n), v in value.items() if (s, m, n) == (source, model, name)] for model in models
+        ]
         shown = [f"{np.mean(some):.{2 if before < 1 else 0}f}" for some in means]
         off = ", ".join(f"{before / np.mean(some):.1f}" for some in means)
         lines.append(f"| {source}: {name} | {before:g} | {' | '.join(shown)} | {len(means[0])} | {off} |")

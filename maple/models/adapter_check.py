@@ -1,7 +1,7 @@
 """Whether an adapter is what it says, fits its base, and was loaded: checked before the first example.
 
-    adapter = adapter_check.inspect(folder, catalogue.models()["mistral-7b"])     # files only: before a base is loaded
-    model = adapter_check.attach(base, adapter)                                    # stock PEFT, then every value compared
+    adapter = adapter_check.inspect(folder, source)            # files only: before a base is loaded
+    model, notes = adapter_check.attach(base, adapter)         # stock PEFT, then every value compared
 
 PEFT takes what fits and warns of the rest, so a base without its adapter would be scored under the adapter's name.
 Here every tensor of the file must be in the model with its value, and every tensor of the adapter in the model must
@@ -24,10 +24,11 @@ CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "
 # Fields of adapter_config.json that may say anything: they do not change what is computed, or PEFT restores what they
 # ask for and the comparison of every key sees it. Every other field must have PEFT's default.
 ANY_VALUE = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "megatron_core",
-    "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
-    "target_modules", "task_type", "trainable_token_indices", "use_dora", "use_rslora",
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config",
+    "exclude_modules", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform",
+    "lora_alpha", "lora_bias", "lora_dropout", "megatron_core", "modules_to_save", "peft_type", "peft_version",
+    "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type",
+    "trainable_token_indices", "use_dora", "use_rslora",
 }  # fmt: skip
 # Ways to start a LoRA that leave the base's own weights alone. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA, ...)
 # train against a changed base, which loading can only approximate.
@@ -111,7 +112,7 @@ def attach(model: Any, adapter: Adapter) -> tuple[Any, tuple[str, ...]]:
         raise MapleError(
             f"the adapter in {adapter.folder} cannot be put on this base",
             why=_first_reason(error),
-            do="evaluate it on the base that it was trained on; compare its adapter_config.json with the base's config.json",
+            do=f"evaluate it on the base that it was trained on; compare its {CONFIG} with the base's config.json",
         ) from error
     for warning in caught:
         logging.info("peft: %s", warning.message)
@@ -125,12 +126,18 @@ def attach(model: Any, adapter: Adapter) -> tuple[Any, tuple[str, ...]]:
 def _chosen(folder: Path, which: str | None) -> Path:
     """The one folder with an adapter in or directly below `folder`."""
     if not folder.is_dir():
-        raise MapleError(f"no adapter in {folder}", why="there is no such folder", do="run `dvc repro` for that cell's train stage")
+        raise MapleError(
+            f"no adapter in {folder}", why="there is no such folder", do="run `dvc repro` for that cell's train stage"
+        )
     below = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     found = ["."] * (folder / CONFIG).exists() + below
     if which is not None:
         if which not in found:
-            raise MapleError(f"no adapter '{which}' in {folder}", why=f"it holds: {', '.join(found) or 'none'}", do="name one of these")
+            raise MapleError(
+                f"no adapter '{which}' in {folder}",
+                why=f"it holds: {', '.join(found) or 'none'}",
+                do="name one of these",
+            )
         return folder / which
     finished = [name for name in found if not ("." in found and _UNFINISHED.fullmatch(name))]
     if len(finished) > 1:
@@ -141,7 +148,11 @@ def _chosen(folder: Path, which: str | None) -> Path:
         )
     if not finished:
         why = f"{CONFIG} is missing" if (folder / WEIGHTS).exists() else f"{CONFIG} and {WEIGHTS} are missing"
-        raise MapleError(f"no adapter in {folder}", why=why, do="run `dvc repro` for that cell's train stage, or copy the adapter again")
+        raise MapleError(
+            f"no adapter in {folder}",
+            why=why,
+            do="run `dvc repro` for that cell's train stage, or copy the adapter again",
+        )
     return folder / finished[0]
 
 
@@ -150,10 +161,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         why = f"{CONFIG} is cut off or damaged: {error}"
-        raise MapleError(f"the adapter in {folder} cannot be read", why=why, do="copy the adapter again, or train it again") from error
+        raise MapleError(
+            f"the adapter in {folder} cannot be read", why=why, do="copy the adapter again, or train it again"
+        ) from error
     if not isinstance(config, dict) or "peft_type" not in config:
         why = f"{CONFIG} has no peft_type, so it is not PEFT's"
-        raise MapleError(f"the adapter in {folder} cannot be read", why=why, do="save the adapter with PEFT's save_pretrained")
+        raise MapleError(
+            f"the adapter in {folder} cannot be read", why=why, do="save the adapter with PEFT's save_pretrained"
+        )
     return config
 
 
@@ -166,18 +181,26 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
             raise MapleError(
                 f"the adapter in {path.parent} is not read: it has {PICKLED} only",
                 why="a pickled file can run any program when it is opened",
-                do="where you trust it: load it with PEFT and save it again with save_pretrained, which writes safetensors",
+                do="where you trust it: load it with PEFT and save it again with save_pretrained (safetensors)",
             )
-        raise MapleError(f"no adapter in {path.parent}", why=f"{WEIGHTS} is missing", do="run `dvc repro` for that cell's train stage")
+        raise MapleError(
+            f"no adapter in {path.parent}",
+            why=f"{WEIGHTS} is missing",
+            do="run `dvc repro` for that cell's train stage",
+        )
     try:
         # Names and shapes need no torch, which takes seconds to import.
         with safe_open(str(path), framework="np") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         why = f"{WEIGHTS} ({path.stat().st_size:,} bytes) is empty, cut off or no safetensors file: {error}"
-        raise MapleError(f"the adapter in {path.parent} cannot be read", why=why, do="copy the adapter again, or train it again") from error
+        raise MapleError(
+            f"the adapter in {path.parent} cannot be read", why=why, do="copy the adapter again, or train it again"
+        ) from error
     if not shapes:
-        raise MapleError(f"the adapter in {path.parent} is empty", why=f"{WEIGHTS} holds no tensor", do="train it again")
+        raise MapleError(
+            f"the adapter in {path.parent} is empty", why=f"{WEIGHTS} holds no tensor", do="train it again"
+        )
     return shapes
 
 
@@ -189,7 +212,7 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
     from peft import LoraConfig
 
     def refuse(what: str, why: str) -> MapleError:
-        do = "merge it into its base with the tool that made it, and evaluate that as a base; or train a plain LoRA adapter"
+        do = "merge it into its base with the tool that made it, and evaluate that; or train a plain LoRA adapter"
         return MapleError(f"the adapter in {folder} cannot be evaluated: {what}", why=why, do=do)
 
     if config["peft_type"] != "LORA":
@@ -198,20 +221,27 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
         raise refuse(f"its task_type is {config['task_type']}", "answers are scored with a causal language model")
     start = config.get("init_lora_weights", True)
     if not any(start is known or (isinstance(start, str) and start == known) for known in HARMLESS_STARTS):
-        raise refuse(f"init_lora_weights is {start!r}", "it was trained against a base whose weights were changed first, which this file lacks")
+        raise refuse(
+            f"init_lora_weights is {start!r}",
+            "it was trained against a base whose weights were changed first, which this file lacks",
+        )
     defaults = {field.name: getattr(LoraConfig(), field.name) for field in dataclasses.fields(LoraConfig)}
     for name, value in config.items():
         # A field that is unknown here, from a newer PEFT, is harmless while it is off.
         off = value == defaults.get(name) or value in (None, False, {}, [])
         if name not in ANY_VALUE and not off:
-            raise refuse(f"{name} is {json.dumps(value)}", "with this field the file's tensors alone do not say what is computed")
+            raise refuse(
+                f"{name} is {json.dumps(value)}", "with this field the file's tensors alone do not say what is computed"
+            )
     if not isinstance(config.get("r"), int) or config["r"] < 1:
         raise refuse(f"its rank r is {config.get('r')!r}", f"{CONFIG} is damaged or not of this adapter")
 
 
 def _notes(folder: Path, config: dict[str, Any], source: Any) -> list[str]:
     if source is None:
-        found = [f"which base is used is not known; the adapter names {config.get('base_model_name_or_path') or 'none'}"]
+        found = [
+            f"which base is used is not known; the adapter names {config.get('base_model_name_or_path') or 'none'}"
+        ]
     else:
         found = _check_base(folder, config, source)
     if (folder / "chat_template.jinja").exists():
@@ -234,11 +264,16 @@ def _check_base(folder: Path, config: dict[str, Any], source: Any) -> list[str]:
             why="on another base of the same shape an adapter loads without an error and its score means nothing",
             do=f"evaluate it on {name}; if that is a copy of the same weights, write {source.hub_id} into its {CONFIG}",
         )
-    if revision and _REVISION.fullmatch(revision) and name.lower() == source.hub_id.lower() and revision != source.revision:
+    if (
+        revision
+        and _REVISION.fullmatch(revision)
+        and name.lower() == source.hub_id.lower()
+        and revision != source.revision
+    ):
         raise MapleError(
             f"the adapter in {folder} was trained on revision {revision} of {name}",
             why=f"the base that is used is of revision {source.revision}, whose weights may differ",
-            do=f"use that revision of the base; if both hold the same weights, write the one that is used into its {CONFIG}",
+            do=f"use that revision of the base; if both are the same weights, write the used one into its {CONFIG}",
         )
     if not (revision and _REVISION.fullmatch(revision)):
         said = f"only '{revision}'" if revision else "none"
@@ -255,7 +290,7 @@ def _check_shapes(model: Any, adapter: Adapter) -> None:
     tied = getattr(model.config, "tie_word_embeddings", False)
     if tied and (adapter.config.get("modules_to_save") or adapter.config.get("trainable_token_indices")):
         raise MapleError(
-            f"the adapter in {adapter.folder} cannot be evaluated: it trains whole modules of a base with tied embeddings",
+            f"the adapter in {adapter.folder} cannot be evaluated: it has whole modules of a base with tied embeddings",
             why="whether its output head was trained with its embedding is not in the file",
             do="merge it into its base with the tool that made it, and evaluate that as a base",
         )
@@ -274,7 +309,7 @@ def _check_shapes(model: Any, adapter: Adapter) -> None:
             raise MapleError(
                 f"the adapter in {adapter.folder} is for a base of another shape",
                 why=f"{key} is {_size(shape)}; {found['module']} of this base has {side} {wanted:,}",
-                do=f"evaluate it on the base that it was trained on ({adapter.config.get('base_model_name_or_path') or 'not named'})",
+                do=f"evaluate it on the base that it was trained on ({_own_base(adapter)})",
             )
     if strangers:
         raise _does_not_fit(adapter, _missing_modules(model, adapter), strangers)
@@ -283,7 +318,9 @@ def _check_shapes(model: Any, adapter: Adapter) -> None:
 def _missing_modules(model: Any, adapter: Adapter) -> list[str]:
     """Keys that the base's own target modules would have; by their last names, as most configurations give them."""
     targets = adapter.config.get("target_modules")
-    names = [name for name, _ in model.named_modules() if isinstance(targets, list) and name.rpartition(".")[2] in targets]
+    names = [
+        name for name, _ in model.named_modules() if isinstance(targets, list) and name.rpartition(".")[2] in targets
+    ]
     wanted = [f"{PREFIX}{name}.{part}.weight" for name in names for part in ("lora_A", "lora_B")]
     return [key for key in wanted if key not in adapter.shapes]
 
@@ -298,7 +335,7 @@ def _check_patterns(tuned: Any, adapter: Adapter) -> None:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
                 raise MapleError(
                     f"the adapter in {adapter.folder} does not fit: its {field} names {pattern}",
-                    why="no module of this base that carries the adapter has that name, so its scaling would be another",
+                    why="no module that carries the adapter has that name here, so its scaling would be another",
                     do=f"evaluate it on the base that it was trained on, or correct {field} in its {CONFIG}",
                 )
 
@@ -324,18 +361,26 @@ def _compare(tuned: Any, adapter: Adapter) -> list[str]:
             saved, loaded = file.get_tensor(key), (own[key] if key in own else whole[key]).detach().cpu()
             if not torch.isfinite(saved).all():
                 why = f"{key} holds values that are not numbers, so training had failed"
-                raise MapleError(f"the adapter in {adapter.folder} is damaged", why=why, do="train it again with a lower learning rate")
+                raise MapleError(
+                    f"the adapter in {adapter.folder} is damaged",
+                    why=why,
+                    do="train it again with a lower learning rate",
+                )
             if saved.shape != loaded.shape or not torch.equal(saved.to(loaded.dtype), loaded):
                 raise MapleError(
                     f"the adapter in {adapter.folder} was not loaded as it was saved",
-                    why=f"{key}: the model's values are not the file's ({_size(saved.shape)} in the file, {_size(loaded.shape)} loaded)",
+                    why=f"{key} is not the same in the model ({_size(loaded.shape)}) and the file ({_size(saved.shape)})",
                     do="save it again with the PEFT version of requirements/runtime.in",
                 )
             if not torch.equal(saved.to(loaded.dtype).to(saved.dtype), saved):
                 rounded.append(key)
             if "lora_B" in key or "lora_embedding_B" in key:
                 increments.append(bool(saved.any()))
-    notes = [f"{len(rounded)} tensors of the adapter were rounded to the base's precision, as PEFT does: {rounded[0]}"] if rounded else []
+    notes = (
+        [f"{len(rounded)} tensors of the adapter were rounded to the base's precision, as PEFT does: {rounded[0]}"]
+        if rounded
+        else []
+    )
     return notes + (["every B of the adapter is zero: it is its base"] if increments and not any(increments) else [])
 
 
@@ -349,8 +394,7 @@ def _does_not_fit(adapter: Adapter, missing: list[str], left_over: list[str]) ->
     if (targets := _other_targets(adapter)) is not None:
         said.append(targets)
     why = "; ".join(said) + "; PEFT would pass over them and the base's own answers would be scored"
-    name = adapter.config.get("base_model_name_or_path") or "not named"
-    do = f"evaluate it on the base that it was trained on ({name}), saved by a version of its tools that names modules as this base does"
+    do = f"evaluate it on the base that it was trained on ({_own_base(adapter)}), with keys named as that base's modules"
     return MapleError(what, why=why, do=do)
 
 
@@ -361,7 +405,12 @@ def _other_targets(adapter: Adapter) -> str | None:
     found = {match["module"].rpartition(".")[2] for key in adapter.shapes if (match := _LORA.match(key))}
     if found == {name.rpartition(".")[2] for name in targets}:
         return None
-    return f"{CONFIG} targets {', '.join(sorted(targets))}, the file has {', '.join(sorted(found)) or 'no low-rank matrices'}"
+    there = ", ".join(sorted(found)) or "no low-rank matrices"
+    return f"{CONFIG} targets {', '.join(sorted(targets))}, the file has {there}"
+
+
+def _own_base(adapter: Adapter) -> str:
+    return adapter.config.get("base_model_name_or_path") or "not named"
 
 
 def _some(keys: list[str], shown: int = 2) -> str:

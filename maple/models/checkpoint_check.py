@@ -20,7 +20,11 @@ def inspect(folder: Path) -> dict[str, Any]:
         raise MapleError(f"no model in {folder}", why="config.json is missing", do="run `dvc repro download`")
     if (folder / "adapter_config.json").exists():
         # transformers would load the adapter as well, without a word.
-        raise MapleError(f"{folder} is not a base", why="it holds an adapter_config.json", do="move the adapter into a folder of its own")
+        raise MapleError(
+            f"{folder} is not a base",
+            why="it holds an adapter_config.json",
+            do="move the adapter into a folder of its own",
+        )
     config = _read(folder / "config.json")
     if (folder / "generation_config.json").exists():
         # transformers passes over one that it cannot read, and with it over the tokens that end a text.
@@ -30,7 +34,7 @@ def inspect(folder: Path) -> dict[str, Any]:
         method = own.get("quant_method", "unnamed") if isinstance(own, dict) else "unnamed"
         raise MapleError(
             f"the base in {folder} is quantised already ({method})",
-            why="params quantise a base while it is loaded, so its bits would be another's and its scores under a wrong name",
+            why="bases are quantised here while they are loaded; its scores would stand under other bits than its own",
             do="use the checkpoint in bfloat16, float16 or float32, and set quantisation.bits",
         )
     _check_weights(folder)
@@ -38,7 +42,7 @@ def inspect(folder: Path) -> dict[str, Any]:
 
 
 def check_loaded(folder: Path, found: dict[str, Any]) -> None:
-    """`found` as transformers' `output_loading_info` gives it: a tensor without weights is random, and scores with it."""
+    """`found` is transformers' `output_loading_info`: a tensor without weights is random, and scores with it."""
     missing, unexpected = sorted(found.get("missing_keys") or ()), sorted(found.get("unexpected_keys") or ())
     mismatched = sorted(str(entry[0]) for entry in found.get("mismatched_keys") or ())
     said = [
@@ -79,13 +83,17 @@ def _check_weights(folder: Path) -> None:
         raise MapleError(
             f"the base in {folder} is not read: its weights are in {pickled[0]}",
             why="a pickled file can run any program when it is opened",
-            do="pin a revision with safetensors; where you trust it, load it with transformers and save it again with save_pretrained",
+            do="pin a revision with safetensors; where you trust it, load it and save it again with save_pretrained",
         )
     else:
-        raise MapleError(f"no weights in {folder}", why="there is no model.safetensors and no index of its parts", do=AGAIN)
+        raise MapleError(
+            f"no weights in {folder}", why="there is no model.safetensors and no index of its parts", do=AGAIN
+        )
     for name in names:
         if Path(name).name != name:
-            raise MapleError(f"{index} names a file outside its folder", why=f"'{name}'", do="use a checkpoint from another place")
+            raise MapleError(
+                f"{index} names a file outside its folder", why=f"'{name}'", do="use a checkpoint from another place"
+            )
         _check_part(folder / name)
 
 
@@ -98,6 +106,8 @@ def _check_part(path: Path) -> None:
             whole = len(list(file.keys())) > 0
     except (SafetensorError, OSError, ValueError) as error:
         size = f"{path.stat().st_size:,} bytes" if path.exists() else "missing"
-        raise MapleError(f"{path} ({size}) cannot be read", why=f"it is cut off or no safetensors file: {error}", do=AGAIN) from error
+        raise MapleError(
+            f"{path} ({size}) cannot be read", why=f"it is cut off or no safetensors file: {error}", do=AGAIN
+        ) from error
     if not whole:
         raise MapleError(f"{path} cannot be read", why="it holds no tensor", do=AGAIN)

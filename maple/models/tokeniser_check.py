@@ -27,7 +27,9 @@ def load(folder: Path, vocabulary: int | None = None) -> Any:
     # tokenizers raises plain Exception for a file that it cannot parse; what is raised here ends the run.
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MapleError(f"no tokeniser in {folder}", why=why, do="run the download stage; if its files are there, delete them first") from error
+        raise MapleError(
+            f"no tokeniser in {folder}", why=why, do="run the download stage; if its files are there, delete them first"
+        ) from error
     if vocabulary is None and (folder / "config.json").exists():
         vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
     check(tokeniser, vocabulary, str(folder))
@@ -63,18 +65,26 @@ def check(tokeniser: Any, vocabulary: int | None, name: str) -> None:
             raise refuse("ends a text by itself", why, "set add_eos_token to false in its tokenizer_config.json")
         # An empty text shows what ends a text as if it began one.
         if plain and whole[: len(whole) - len(plain)] != first and whole[-len(plain) :] != plain:
-            why = f"it puts {' '.join(map(str, tokeniser.convert_ids_to_tokens(first)))} around a text, so every prompt would be over before its answer"
+            shown = " ".join(map(str, tokeniser.convert_ids_to_tokens(first)))
+            why = f"it puts {shown} around a text, so every prompt would be over before its answer"
             raise refuse("ends a text by itself", why, "set add_eos_token to false in its tokenizer_config.json")
-        raise refuse("puts different tokens before different texts", f"seen at {text!r}; prompts could not be told from answers")
-    if len(first) > 1 or (first and first[0] != (tokeniser.bos_token_id if tokeniser.bos_token_id is not None else tokeniser.eos_token_id)):
+        raise refuse(
+            "puts different tokens before different texts", f"seen at {text!r}; prompts could not be told from answers"
+        )
+    if len(first) > 1 or (
+        first and first[0] != (tokeniser.bos_token_id if tokeniser.bos_token_id is not None else tokeniser.eos_token_id)
+    ):
         shown = " ".join(map(str, tokeniser.convert_ids_to_tokens(first)))
-        raise refuse(f"puts '{shown}' before a text", "one beginning-of-text token, or none, is what prompts and training rows are made with")
+        raise refuse(
+            f"puts '{shown}' before a text",
+            "one beginning-of-text token, or none, is what prompts and training rows are made with",
+        )
     ids = tokeniser.get_vocab()
     highest = max(ids, key=ids.__getitem__)
     if vocabulary is not None and ids[highest] >= vocabulary:
         beyond = sum(number >= vocabulary for number in ids.values())
         raise refuse(
             f"has {beyond} tokens that the model has no embedding for",
-            f"'{highest}' is number {ids[highest]:,}, and the embedding has {vocabulary:,} rows; a text that holds one could not be read",
+            f"'{highest}' is number {ids[highest]:,}, the embedding has {vocabulary:,} rows; no text may hold one",
             "use the base's own tokeniser, without tokens added for padding or chat",
         )

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from maple.config import catalogue
 from maple.config.params import Params
@@ -77,14 +76,16 @@ def _gpu(params: Params) -> Iterator[Finding]:
         return
     yield Finding("GPU", "; ".join(found))
     # Drivers before R510 do not know the field; their cards are told by name.
-    capabilities = _asked_of_driver("compute_cap") or ["7.x" if any(word in line for word in _OLD_GPUS) else "" for line in found]
-    old = [line for line, capability in zip(found, capabilities) if capability and int(capability.split(".")[0]) < _BFLOAT16_FROM]
+    by_name = [f"{_BFLOAT16_FROM - 1}.x" if any(word in line for word in _OLD_GPUS) else "" for line in found]
+    capabilities = _asked_of_driver("compute_cap") or by_name
+    old = [line for line, number in zip(found, capabilities) if number and int(number.split(".")[0]) < _BFLOAT16_FROM]
     if old:
         yield Finding(
             "bfloat16",
             f"not native on {'; '.join(old)} (compute capability under {_BFLOAT16_FROM}.0)",
-            "all weights and products are in bfloat16, which such a card only emulates, many times slower: use an Ampere card or newer "
-            "(A10, A100, L4, RTX 30 or 40, H100)" + ("" if len(old) == len(found) else ", and hide the others with CUDA_VISIBLE_DEVICES"),
+            "all weights and products are in bfloat16, which such a card only emulates, many times slower: "
+            "use an Ampere card or newer (A10, A100, L4, RTX 30 or 40, H100)"
+            + ("" if len(old) == len(found) else ", and hide the others with CUDA_VISIBLE_DEVICES"),
             # Beside a newer card the run can succeed, if it gets that one.
             stops=len(old) == len(found),
         )
@@ -108,7 +109,7 @@ def _gated(params: Params) -> Finding:
     gated = [catalogue.models()[name] for name in params.models if catalogue.models()[name].gated]
     if not gated:
         return Finding("Hub token", "not needed")
-    # As every other user of the Hub finds it: HF_TOKEN, the file that HF_TOKEN_PATH names, or that of a login below HF_HOME.
+    # As the Hub's client finds it: HF_TOKEN, the file that HF_TOKEN_PATH names, or that of a login below HF_HOME.
     from huggingface_hub import get_token
 
     if get_token():

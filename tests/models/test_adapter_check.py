@@ -7,9 +7,9 @@ import shutil
 import peft
 import pytest
 import safetensors.torch
+import tiny
 import torch
 
-import tiny
 from maple.config import catalogue
 from maple.config.params import RecipeQuantisation
 from maple.core.errors import MapleError
@@ -28,7 +28,9 @@ def base(**changes):
 def trained(folder, on=None, **options):
     """An adapter as peft saves it, with other values in every tensor than it starts with; returns (folder, model)."""
     on = base() if on is None else on
-    tuned = peft.get_peft_model(on, peft.LoraConfig(**dict(r=4, lora_alpha=8, target_modules=ALL, task_type="CAUSAL_LM") | options))
+    tuned = peft.get_peft_model(
+        on, peft.LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ALL, "task_type": "CAUSAL_LM"} | options)
+    )
     torch.manual_seed(1)
     for parameter in tuned.parameters():
         if parameter.requires_grad:
@@ -59,7 +61,9 @@ def rename(folder, change):
     """The weights file with each (key, tensor) as `change` gives it; None drops it."""
     path = folder / "adapter_model.safetensors"
     found = [change(key, tensor) for key, tensor in safetensors.torch.load_file(path).items()]
-    safetensors.torch.save_file({key: tensor.contiguous() for key, tensor in filter(None, found)}, path, {"format": "pt"})
+    safetensors.torch.save_file(
+        {key: tensor.contiguous() for key, tensor in filter(None, found)}, path, {"format": "pt"}
+    )
 
 
 def refused(folder, *words, source=SOURCE, on=None, which=None):
@@ -112,7 +116,7 @@ def test_what_peft_saves_is_loaded_to_the_bit(kind, tmp_path):
 def test_an_adapter_fits_its_base_at_each_width(kind, bits, tmp_path):
     """The head that a quantised base keeps whole, and shapes that a packed weight does not show."""
     on = tiny.save_model(tmp_path / "base")
-    quantised = lambda: loading.load_base(on, bits, RecipeQuantisation("nf4", True), torch.device("cpu"))  # noqa: E731
+    quantised = lambda: loading.load_base(on, bits, RecipeQuantisation("nf4", True), torch.device("cpu"))
     folder, tuned = trained(tmp_path / "adapter", quantised(), **KINDS[kind])
     loaded = loading.attach_adapter(quantised(), folder, SOURCE)
     with torch.no_grad():
@@ -120,14 +124,16 @@ def test_an_adapter_fits_its_base_at_each_width(kind, bits, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("kind", ["plain", "DoRA", "embedding and head whole", "norms whole", "some tokens", "the head too"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "DoRA", "embedding and head whole", "norms whole", "some tokens", "the head too"]
+)
 def test_our_forward_pass_has_the_adapters_parts(kind, tmp_path):
     """Scoring goes past the model's own forward: it must meet the head, norms and embedding that the adapter brings."""
-    from maple.answering import loglikelihood
-
     import toy
 
-    on = lambda: toy.model("mistral", window=64).requires_grad_(False)  # noqa: E731
+    from maple.answering import loglikelihood
+
+    on = lambda: toy.model("mistral", window=64).requires_grad_(False)
     folder, _ = trained(tmp_path / "adapter", on(), **KINDS[kind])
     model, tokeniser = loading.attach_adapter(on(), folder, SOURCE), toy.tokeniser()
     (options,) = loglikelihood.loglikelihoods(model, tokeniser, [("The river runs", [" through", " valley"])], 100)
@@ -148,7 +154,9 @@ def test_what_is_rounded_to_the_bases_precision_is_noted(tmp_path):
 
 def test_an_adapter_that_does_nothing_is_noted(folder):
     rename(folder, lambda key, tensor: (key, torch.zeros_like(tensor) if "lora_B" in key else tensor))
-    assert loading.attach_adapter(base(), folder, SOURCE).adapter_notes == ("every B of the adapter is zero: it is its base",)
+    assert loading.attach_adapter(base(), folder, SOURCE).adapter_notes == (
+        "every B of the adapter is zero: it is its base",
+    )
 
 
 # -- Keys that do not fit ------------------------------------------------------------------------------------------------
@@ -156,7 +164,12 @@ def test_an_adapter_that_does_nothing_is_noted(folder):
 
 def test_renamed_keys_are_refused_and_named(folder):
     rename(folder, lambda key, tensor: (key.replace("model.layers", "model.language_model.layers"), tensor))
-    refused(folder, "none of its 28 keys", "base_model.model.model.language_model.layers.0", "missing: base_model.model.model.layers.0")
+    refused(
+        folder,
+        "none of its 28 keys",
+        "base_model.model.model.language_model.layers.0",
+        "missing: base_model.model.model.layers.0",
+    )
 
 
 def test_some_keys_left_out_or_left_over_are_counted(folder):
@@ -187,7 +200,16 @@ def test_other_targets_than_the_config_names_are_refused(folder, targets):
     refused(folder, "adapter_config.json targets", "the file has down_proj, gate_proj")
 
 
-@pytest.mark.parametrize("changes", [{"r": 8}, {"rank_pattern": {"q_proj": 2}}, {"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"lora_bias": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r": 8},
+        {"rank_pattern": {"q_proj": 2}},
+        {"modules_to_save": ["lm_head"]},
+        {"use_dora": True},
+        {"lora_bias": True},
+    ],
+)
 def test_a_config_of_another_adapter_is_refused(folder, changes):
     edit(folder, **changes)
     refused(folder)
@@ -204,7 +226,9 @@ def test_values_that_did_not_arrive_are_refused(folder, monkeypatch):
 
     def forgetful(*given, **options):
         tuned = load(*given, **options)
-        dict(tuned.named_parameters())["base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight"].data[3, 1] += 1
+        dict(tuned.named_parameters())["base_model.model.model.layers.1.mlp.up_proj.lora_B.default.weight"].data[
+            3, 1
+        ] += 1
         return tuned
 
     monkeypatch.setattr(peft.PeftModel, "from_pretrained", forgetful)
@@ -212,14 +236,29 @@ def test_values_that_did_not_arrive_are_refused(folder, monkeypatch):
 
 
 def test_values_that_are_not_numbers_are_refused(folder):
-    rename(folder, lambda key, tensor: (key, torch.full_like(tensor, float("nan")) if "layers.0.self_attn.q_proj.lora_B" in key else tensor))
+    rename(
+        folder,
+        lambda key, tensor: (
+            key,
+            torch.full_like(tensor, float("nan")) if "layers.0.self_attn.q_proj.lora_B" in key else tensor,
+        ),
+    )
     refused(folder, "not numbers", "layers.0.self_attn.q_proj.lora_B")
 
 
 # -- Another base --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{"hidden_size": 96}, {"intermediate_size": 192}, {"num_key_value_heads": 4}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 96},
+        {"intermediate_size": 192},
+        {"num_key_value_heads": 4},
+        {"num_hidden_layers": 3},
+        {"num_hidden_layers": 1},
+    ],
+)
 def test_a_base_of_another_shape_is_refused(folder, changes):
     refused(folder, SOURCE.hub_id, on=base(**changes))
 
@@ -336,7 +375,9 @@ def test_an_adapter_as_trl_leaves_it(folder):
         (folder / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"never opened")
     (folder / "training_args.bin").write_bytes(b"never opened")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    assert loading.attach_adapter(base(), folder, SOURCE).adapter_notes == ("the adapter brings a chat template; prompts are put without one",)
+    assert loading.attach_adapter(base(), folder, SOURCE).adapter_notes == (
+        "the adapter brings a chat template; prompts are put without one",
+    )
     assert adapter_check.inspect(folder, SOURCE, "checkpoint-50").folder.name == "checkpoint-50"
 
 
@@ -351,7 +392,11 @@ def test_an_adapter_as_llama_factory_leaves_it_while_it_trains(folder, tmp_path)
 
 def test_an_adapter_as_unsloth_leaves_it(folder):
     """It names its own copy of the base, quantised before; which weights that was cannot be checked from here."""
-    about = {"base_model_class": "MistralForCausalLM", "parent_library": "transformers.models.mistral.modeling_mistral", "unsloth_fixed": True}
+    about = {
+        "base_model_class": "MistralForCausalLM",
+        "parent_library": "transformers.models.mistral.modeling_mistral",
+        "unsloth_fixed": True,
+    }
     edit(folder, base_model_name_or_path="unsloth/mistral-7b-bnb-4bit", revision=None, auto_mapping=about)
     refused(folder, "unsloth/mistral-7b-bnb-4bit", f"write {SOURCE.hub_id} into its adapter_config.json")
     edit(folder, base_model_name_or_path=SOURCE.hub_id)

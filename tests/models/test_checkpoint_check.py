@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 import safetensors.torch
+import tiny
 import torch
 
-import tiny
 from maple.config.params import RecipeQuantisation
 from maple.core.errors import MapleError
 from maple.models import loading
@@ -75,7 +75,11 @@ def test_shards_give_the_same_model_and_a_lost_or_cut_one_is_named(folder, world
 @pytest.mark.parametrize("keep", [0, 0.5, -1])
 def test_cut_files_are_named(folder, name, keep):
     content = (folder / name).read_bytes()
-    cut = content[: int(len(content) * keep) if keep >= 0 else keep].rstrip(b"}\n") if name == "config.json" else content[: int(len(content) * keep) if keep >= 0 else keep]
+    cut = (
+        content[: int(len(content) * keep) if keep >= 0 else keep].rstrip(b"}\n")
+        if name == "config.json"
+        else content[: int(len(content) * keep) if keep >= 0 else keep]
+    )
     (folder / name).write_bytes(cut)
     refused(folder, name, "cut off")
 
@@ -116,7 +120,9 @@ def test_a_config_of_another_shape_is_refused(folder):
 
 def test_an_unknown_architecture_is_refused_and_no_program_of_its_folder_runs(folder, tmp_path):
     (folder / "modeling_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    config(folder, model_type="own", auto_map={"AutoConfig": "modeling_own.C", "AutoModelForCausalLM": "modeling_own.M"})
+    config(
+        folder, model_type="own", auto_map={"AutoConfig": "modeling_own.C", "AutoModelForCausalLM": "modeling_own.M"}
+    )
     refused(folder, "cannot be loaded")
     assert not (tmp_path / "ran").exists()
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+import toy
 from tokenizers import processors
 
-import toy
 from maple.core.errors import MapleError
 from maple.models import loading, tokeniser_check
 
@@ -21,7 +21,9 @@ def saved(folder, made, **config):
 def template(single: str, *names: str):
     made = toy.tokeniser()
     backend = made.backend_tokenizer
-    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[(name, backend.token_to_id(name)) for name in names])
+    backend.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[(name, backend.token_to_id(name)) for name in names]
+    )
     return made
 
 
@@ -99,7 +101,9 @@ def test_cutting_and_padding_that_a_file_asks_for_do_not_happen(tmp_path):
     assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"]
     assert encoding.encode_groups(loading.load_tokeniser(tmp_path), [toy.TEXTS]) == before
     ours = tokenise.load(tmp_path)
-    assert [row.ids[:-1].tolist() for row in tokenise.tokenise(ours.open(), ours, [("", text) for text in toy.TEXTS], 999)] == before[0]
+    assert [
+        row.ids[:-1].tolist() for row in tokenise.tokenise(ours.open(), ours, [("", text) for text in toy.TEXTS], 999)
+    ] == before[0]
 
 
 @pytest.mark.parametrize("keep", [0, 0.5])
@@ -116,7 +120,9 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_a_program_in_the_folder_does_not_run(tmp_path):
-    folder = saved(tmp_path / "own", toy.tokeniser(), tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.Own", None]})
+    folder = saved(
+        tmp_path / "own", toy.tokeniser(), tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.Own", None]}
+    )
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     try:
         loading.load_tokeniser(folder)

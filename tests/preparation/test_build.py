@@ -348,7 +348,7 @@ def test_a_length_that_leaves_no_answer_is_refused_and_nothing_is_written(prepar
     prepare()
     before = digest()
     with pytest.raises(MapleError, match="no row to train llama-2-7b on"):
-        prepare(max_length=8)
+        prepare(max_length=32)
     assert digest() == before
 
 

@@ -1,13 +1,25 @@
 """What carries the loss of a row: the answer from its first token on, and one end of text where the answer is whole."""
 
 import pytest
-
 import toy
+
 from maple.preparation import tokenise
 from maple.preparation.training_prompt import prompt
 
 PROMPT = prompt("alpaca", "What runs through the valley?")
-ANSWERS = ["The river", " runs", "\n\nthe river", "النهر يجري", "แม่น้ำไหล", "नदी\u200cमें", "河流", "🏞️ river", "e\u0301t\u00e9", "  two spaces", "1. one\n2. two\n"]
+ANSWERS = [
+    "The river",
+    " runs",
+    "\n\nthe river",
+    "النهر يجري",
+    "แม่น้ำไหล",
+    "नदी\u200cमें",
+    "河流",
+    "🏞️ river",
+    "e\u0301t\u00e9",
+    "  two spaces",
+    "1. one\n2. two\n",
+]
 
 
 def ours(kind: str, folder):
@@ -48,7 +60,15 @@ def test_a_cut_answer_has_no_end_and_a_row_without_room_is_dropped(kind, tmp_pat
     settings, backend = ours(kind, tmp_path)
     pairs = [(PROMPT, answer) for answer in ANSWERS]
     for pair, whole in zip(pairs, tokenise.tokenise(backend, settings, pairs, 10_000)):
-        for limit in (1, whole.answer_start - 1, whole.answer_start, whole.answer_start + 1, whole.full - 1, whole.full, whole.full + 1):
+        for limit in (
+            1,
+            whole.answer_start - 1,
+            whole.answer_start,
+            whole.answer_start + 1,
+            whole.full - 1,
+            whole.full,
+            whole.full + 1,
+        ):
             (row,) = tokenise.tokenise(backend, settings, [pair], limit)
             assert (row.full, row.answer, row.answer_start) == (whole.full, whole.answer, whole.answer_start)
             if limit <= whole.answer_start:
@@ -67,7 +87,7 @@ def test_an_answer_parted_from_its_prompt_gets_no_space_of_its_own(kind, tmp_pat
     assert any(row.spans for row in rows)
     for (before, answer), row in zip(pairs, rows):
         ids = row.ids.tolist()
-        assert backend.decode(ids[1:row.answer_start]).strip() == before
+        assert backend.decode(ids[1 : row.answer_start]).strip() == before
         assert backend.decode(ids[1:-1]).strip() == before + answer
 
 

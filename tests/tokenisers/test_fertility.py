@@ -26,7 +26,9 @@ def test_the_csv_has_numbers_only_for_known_languages_once_each():
 
 
 def test_a_task_s_cost_is_less_than_what_its_prompts_are_alone():
-    value = {(row["tokeniser"], row["source"], row["language"], row["measure"]): row["value"] for row in fertility.load()}
+    value = {
+        (row["tokeniser"], row["source"], row["language"], row["measure"]): row["value"] for row in fertility.load()
+    }
     read = {key: float(number) for key, number in value.items() if key[3] == "read"}
     assert read and all(number < float(value[*key[:3], "read_alone"]) for key, number in read.items())
 
@@ -37,12 +39,20 @@ def test_the_measures_are_right_for_a_tokeniser_that_one_can_count():
     def letters(texts, **_):
         return {"input_ids": [list(text) for text in texts]}
 
-    assert list(fertility.fertility(letters, ["ab cd", "ab cd", "efgh"], "de")) == [("tokens_per_word", 2, 3.0), ("tokens_per_character", 2, 1.0)]
-    assert list(fertility.fertility(letters, ["ไทย"], "th")) == [("tokens_per_word", 1, ""), ("tokens_per_character", 1, 1.0)]
+    assert list(fertility.fertility(letters, ["ab cd", "ab cd", "efgh"], "de")) == [
+        ("tokens_per_word", 2, 3.0),
+        ("tokens_per_character", 2, 1.0),
+    ]
+    assert list(fertility.fertility(letters, ["ไทย"], "th")) == [
+        ("tokens_per_word", 1, ""),
+        ("tokens_per_character", 1, 1.0),
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not {"MAPLE_TOKENISERS", "MAPLE_ROWS"} <= set(os.environ), reason="MAPLE_TOKENISERS and MAPLE_ROWS name no folders")
+@pytest.mark.skipif(
+    not {"MAPLE_TOKENISERS", "MAPLE_ROWS"} <= set(os.environ), reason="MAPLE_TOKENISERS and MAPLE_ROWS name no folders"
+)
 def test_measuring_again_gives_the_committed_numbers():
     found = fertility.measure(Path(os.environ["MAPLE_TOKENISERS"]), Path(os.environ["MAPLE_ROWS"]))
     again = [dict(zip(fertility.COLUMNS, map(str, row))) for row in found]

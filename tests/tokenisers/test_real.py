@@ -1,4 +1,4 @@
-"""Every assumption about tokens on the bases' real tokenisers and, where they are at hand, on real rows of every script.
+"""Every assumption about tokens on the bases' real tokenisers and, where at hand, on real rows of every script.
 
     MAPLE_TOKENISERS=FOLDER MAPLE_ROWS=FOLDER python -m pytest tests/tokenisers
 
@@ -11,8 +11,8 @@ import random
 from pathlib import Path
 
 import pytest
-
 import toy
+
 from benchmarks import fertility
 from maple import tasks
 from maple.answering import encoding, generate, loglikelihood
@@ -28,7 +28,22 @@ FOLDER = Path(os.environ["MAPLE_TOKENISERS"])
 ROWS = Path(os.environ["MAPLE_ROWS"]) if "MAPLE_ROWS" in os.environ else None
 MODELS = ("llama-2-7b", "mistral-7b")
 # A word or two in scripts whose letters these tokenisers mostly cut into bytes, and what is cut in odd places.
-ODD = ["ខ្មែរ", "ᏣᎳᎩ", "ሰላም ዓለም", "မြန်မာ", "🏞️🧑‍🌾", "e\u0301t\u00e9", "कि\u200dन्", "\u0e19\u0e49\u0e33", "a\u00a0b", "\u3000中", "\tx", "</s>", "<0x0A>", "▁x"]
+ODD = [
+    "ខ្មែរ",
+    "ᏣᎳᎩ",
+    "ሰላም ዓለም",
+    "မြန်မာ",
+    "🏞️🧑‍🌾",
+    "e\u0301t\u00e9",
+    "कि\u200dन्",
+    "\u0e19\u0e49\u0e33",
+    "a\u00a0b",
+    "\u3000中",
+    "\tx",
+    "</s>",
+    "<0x0A>",
+    "▁x",
+]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -74,7 +89,10 @@ def requests(asked, count):
     """(prompt, answers) after a block of shots, spread over the language's rows."""
     some = asked.examples[:: max(1, len(asked.examples) // count)][:count]
     before = shots(asked)
-    return [(before + asked.form.prompt(example), asked.form.options(example) or [asked.form.answer(example)]) for example in some]
+    return [
+        (before + asked.form.prompt(example), asked.form.options(example) or [asked.form.answer(example)])
+        for example in some
+    ]
 
 
 def written(text):
@@ -112,8 +130,12 @@ def test_no_token_goes_across_words(tokeniser):
 
 def test_texts_in_pieces_have_the_tokens_of_whole_texts_in_every_language(tokeniser, sheets):
     for _, code, asked in sheets:
-        groups = [[prompt.rstrip(), *(prompt + answer for answer in answers)] for prompt, answers in requests(asked, 120)]
-        assert encoding.encode_groups(tokeniser, groups) == [[encoding.encode(tokeniser, text) for text in group] for group in groups], code
+        groups = [
+            [prompt.rstrip(), *(prompt + answer for answer in answers)] for prompt, answers in requests(asked, 120)
+        ]
+        assert encoding.encode_groups(tokeniser, groups) == [
+            [encoding.encode(tokeniser, text) for text in group] for group in groups
+        ], code
 
 
 def test_prompt_and_answer_part_where_the_harness_parts_them(tokeniser, sheets, harness):
@@ -125,7 +147,7 @@ def test_prompt_and_answer_part_where_the_harness_parts_them(tokeniser, sheets, 
 
 
 def test_odd_texts_part_where_the_harness_parts_them(tokeniser, harness):
-    """Bytes across the border, joiners and marks at the answer's start, spaces of other kinds, special tokens in the text."""
+    """Bytes across the border, joiners and marks at the answer's start, other spaces, special tokens in the text."""
     rng = random.Random(0)
     for _ in range(300):
         text = "".join(rng.choice(ODD + [" ", "\n", "Q: ", "the river"]) for _ in range(rng.randrange(2, 7)))
@@ -157,7 +179,9 @@ def test_labels_of_every_language_are_told_apart_by_all_their_tokens(tokeniser, 
         (found,) = encoding.pairs(tokeniser, [("Question?\nAnswer:", labels)])
         answers = [tuple(answer) for _, answer in found]
         assert len(set(answers)) == len(answers) and all(answers), (task, prompt_set, code)
-        assert [list(answer) for answer in answers] == [harness._encode_pair("Question?\nAnswer:", label)[1] for label in labels]
+        assert [list(answer) for answer in answers] == [
+            harness._encode_pair("Question?\nAnswer:", label)[1] for label in labels
+        ]
         shared += len({answer[0] for answer in answers}) < len(answers)
     assert shared
 
@@ -176,7 +200,9 @@ def test_generation_stops_at_a_stop_string_in_any_script_and_never_before(tokeni
         for count in range(1, len(tokens) + 1):
             if (found := ending.text(tokens[:count])) is not None:
                 break
-        assert found.strip() == written(first).strip() and tokens[count - 1] == tokeniser.convert_tokens_to_ids("<0x0A>")
+        assert found.strip() == written(first).strip() and tokens[count - 1] == tokeniser.convert_tokens_to_ids(
+            "<0x0A>"
+        )
 
 
 def test_training_rows_in_every_script(name, tokeniser, at_hand):
@@ -186,7 +212,12 @@ def test_training_rows_in_every_script(name, tokeniser, at_hand):
     assert (ours.bos, ours.eos) == (1, 2)
     answers = [*ODD, "It ends with </s>, then <s>."]
     for _, _, asked in at_hand:
-        answers += [str(value) for example in asked.examples[:20:4] for value in example.fields.values() if isinstance(value, str)]
+        answers += [
+            str(value)
+            for example in asked.examples[:20:4]
+            for value in example.fields.values()
+            if isinstance(value, str)
+        ]
     pairs = [(training_prompt.prompt("alpaca", "Write."), answer) for answer in answers]
     before = tokeniser.encode(pairs[0][0])
     for (_, answer), row in zip(pairs, tokenise.tokenise(backend, ours, pairs, 100_000), strict=True):
@@ -225,7 +256,8 @@ def test_the_ids_are_sentencepiece_s(name, tokeniser, at_hand):
     for _, _, asked in at_hand:
         texts += [asked.form.prompt(example) for example in asked.examples[::25]]
     for text in texts:
-        # What SentencePiece takes for text, Hugging Face takes for a special token; and it puts no space before a text that
-        # begins with one (a few passages of Arabic XQuAD). The harness has the latter's tokens, and so have we.
-        if "</s>" not in text and not text.startswith((" ", "▁")):
+        # What SentencePiece takes for text, Hugging Face takes for a special token. Runs of spaces, and one before a
+        # text, are other pieces in tokenizer.json than in SentencePiece, depending on who converted it (a few passages
+        # of Arabic XQuAD have them). The harness reads tokenizer.json, and so do we.
+        if "</s>" not in text and not text.startswith((" ", "▁")) and "  " not in text:
             assert tokeniser.encode(text, add_special_tokens=False) == theirs.encode(text), text
