@@ -15,6 +15,7 @@ from maple.config.cell import Base
 from maple.config.params import EXPERIMENT
 from maple.core import storage
 from maple.core.errors import MapleError
+from maple.models import adapter_check
 
 
 def main(params, arguments):
@@ -26,7 +27,8 @@ def main(params, arguments):
 
         environment.settle(params)
         base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device())
-        return loading.attach_adapter(base, adapter) if adapter else base.eval(), loading.load_tokeniser(weights)
+        source = catalogue.models()[subject.model]
+        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
 
     work = params.work / "predictions" / subject.name
     destination = params.folder("answers", subject.name)
@@ -60,6 +62,7 @@ def subject_of(params, name):
             why="its record says so; under another name its scores would stand in the wrong row",
             do=f"delete {adapter} and run `dvc repro`",
         )
+    notes = adapter_check.notes(adapter, catalogue.models()[trained["model"]])
     weights = storage.sha256(adapter / "adapter_model.safetensors")
     quantisation = trained["recipe"]["quantisation"]
     subject = run.Subject(
@@ -73,6 +76,7 @@ def subject_of(params, name):
         trained["seed"],
         trained["heldout_loss"],
         _identity(pinned, trained["model"], quantisation) | {"adapter": weights},
+        notes,
     )
     folder = catalogue.models()[trained["model"]].folder(root)
     return subject, folder, adapter, dataclasses.replace(params.recipe.quantisation, **quantisation)

@@ -11,6 +11,7 @@ from maple.answering import run
 from maple.core import storage
 from maple.core.errors import MapleError, nearest
 from maple.metrics import bootstrap
+from maple.models import adapter_check
 from maple.scoring import score_record
 
 
@@ -23,6 +24,8 @@ def main(params, arguments):
     if out.exists() and any(out.iterdir()) and not (out / "record.json").exists():
         raise MapleError(f"{out} holds something else", why="the score folder replaces it as a whole", do="name an empty or new folder")
     subject = subject_of(weights, adapter, arguments.bits)
+    for note in subject.notes:
+        print(f"note: {note}", file=sys.stderr)
 
     def load():
         from maple.config import environment
@@ -30,7 +33,8 @@ def main(params, arguments):
 
         environment.settle(params)
         base = loading.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, loading.device())
-        return loading.attach_adapter(base, adapter) if adapter else base.eval(), loading.load_tokeniser(weights)
+        source = adapter_check.base_in(weights)
+        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
     asked = chosen(params.evaluation, arguments)
@@ -63,6 +67,7 @@ def subject_of(weights, adapter, bits):
         evaluated_bits=bits or base_bits,
         **{key: known.get(key) for key in ("dataset", "rank", "seed", "heldout_loss")},
         identity={"model": contents(weights), "adapter": contents(adapter) if adapter else None},
+        notes=adapter_check.notes(adapter, adapter_check.base_in(weights)) if adapter else [],
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-# A letter and then a space, in the spellings that vocabularies have for it.
-_ACROSS_WORDS = re.compile("[A-Za-z][ \u0120\u2581]")
+# A letter of any script and then a space, in the spellings that vocabularies have for it. In a byte-level vocabulary a
+# space or line break before the space is spelled as a letter too (\u0120, \u010a, \u0109, \u010d): such a token cuts no word.
+_ACROSS_WORDS = re.compile("(?![\u0120\u010a\u0109\u010d])[^\\W\\d_][ \u0120\u2581]")
 
 
 def first_token(tokeniser: Any) -> int:

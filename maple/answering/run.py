@@ -44,6 +44,8 @@ class Subject:
     seed: int | None = None
     heldout_loss: dict[str, Any] | None = None
     identity: dict[str, Any] = field(default_factory=dict)
+    # What cannot be known of an adapter that was made elsewhere (maple/models/adapter_check.py).
+    notes: list[str] = field(default_factory=list)
 
     @property
     def base(self) -> str:
@@ -108,6 +110,8 @@ def answer(
                 cost[key] = round(cost[key] + value, 3)
         described = dataclasses.asdict(subject)
         del described["identity"]
+        if not described["notes"]:
+            del described["notes"]
         record = {"schema": SCHEMA, "profile": profile, **described, "sheets": listed}
         record["sources"] = {key: entries[key] for key in sorted({asked.task.source for asked in sheets} & set(entries))}
         record["versions"] = versions

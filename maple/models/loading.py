@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from maple.core.errors import MapleError
+from maple.config.catalogue import Source
 from maple.config.params import Recipe, RecipeQuantisation
+from maple.core.errors import MapleError
+from maple.models import adapter_check, checkpoint_check, tokeniser_check
 
 # LLM.int8 logs one line per call on CPU about its cast to float16, and bitsandbytes one about an optional kernel.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -51,10 +53,10 @@ def device() -> torch.device:
 def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: torch.device) -> PreTrainedModel:
     """The frozen base model in `folder` (Hugging Face layout): bfloat16 at 16 bits, LLM.int8 at 8, NF4 at 4.
 
-    Computation is in bfloat16 at every width. Raises MapleError if the folder holds no model.
+    Computation is in bfloat16 at every width. Raises MapleError if the folder holds no whole checkpoint, or one that
+    leaves a tensor of the model without weights (maple/models/checkpoint_check.py).
     """
-    if not (Path(folder) / "config.json").exists():
-        raise MapleError(f"no model in {folder}", why="config.json is missing", do="run `dvc repro download`")
+    checkpoint_check.inspect(folder)
     if bits == 4:
         config = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -64,14 +66,33 @@ def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: tor
         )
     else:
         config = BitsAndBytesConfig(load_in_8bit=True) if bits == 8 else None
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=COMPUTE, quantization_config=config, device_map={"": on}, local_files_only=True
-    )
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=COMPUTE,
+            quantization_config=config,
+            device_map={"": on},
+            local_files_only=True,
+            # Never a pickled file, never a program that came with the weights.
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MapleError(f"the base in {folder} cannot be loaded", why=why, do=checkpoint_check.AGAIN) from error
+    checkpoint_check.check_loaded(folder, found)
     return model.requires_grad_(False)
 
 
-def load_tokeniser(folder: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def load_tokeniser(folder: Path, vocabulary: int | None = None) -> PreTrainedTokenizerBase:
+    """The tokeniser in a model's folder; refused where scores with it could be wrong (maple/models/tokeniser_check.py).
+
+    `vocabulary`: rows of the model's embedding (config.json's `vocab_size` where None).
+    """
+    return tokeniser_check.load(folder, vocabulary)
 
 
 def lora_alpha(recipe: Recipe, rank: int) -> int:
@@ -102,10 +123,13 @@ def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):
     ).train()
 
 
-def attach_adapter(model: PreTrainedModel, folder: Path):
-    """The model with a trained adapter, as stock `PeftModel.from_pretrained` loads it, ready for evaluation."""
-    from peft import PeftModel
+def attach_adapter(model: PreTrainedModel, folder: Path, source: Source | None = None, which: str | None = None):
+    """The model with a trained adapter, as stock `PeftModel.from_pretrained` loads it, ready for evaluation.
 
-    if not (Path(folder) / "adapter_model.safetensors").exists():
-        raise MapleError(f"no adapter in {folder}", why="adapter_model.safetensors is missing", do="run `dvc repro` for that cell's train stage")
-    return PeftModel.from_pretrained(model, folder).eval()
+    `source`: the base's entry in sources.yaml, with which the base that the adapter names is compared. `which`: a
+    sub-folder, where `folder` holds several adapters. The model's `adapter_notes` say what cannot be known of the
+    adapter. Raises MapleError for one that is not loaded exactly (maple/models/adapter_check.py).
+    """
+    tuned, notes = adapter_check.attach(model, adapter_check.inspect(folder, source, which))
+    tuned.adapter_notes = notes
+    return tuned

@@ -17,6 +17,8 @@ class Shape:
     head_dim: int
     intermediate: int
     vocabulary: int
+    # One matrix for embedding and output head, as in Gemma; Llama 2 and Mistral have two.
+    tied: bool = False
 
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> "Shape":
@@ -29,6 +31,8 @@ class Shape:
             head_dim=config.get("head_dim") or config["hidden_size"] // heads,
             intermediate=config["intermediate_size"],
             vocabulary=config["vocab_size"],
+            # Gemma's files leave the field out and mean yes.
+            tied=config.get("tie_word_embeddings", config.get("model_type", "").startswith("gemma")),
         )
 
     @property
@@ -52,8 +56,8 @@ class Shape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Input embedding and output head, untied as in Llama 2 and Mistral."""
-        return 2 * self.vocabulary * self.hidden
+        """Input embedding and output head."""
+        return (1 if self.tied else 2) * self.vocabulary * self.hidden
 
     @property
     def norm_parameters(self) -> int:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from maple.config import catalogue
 from maple.config.params import Params
@@ -14,6 +13,9 @@ from maple.config.params import Params
 # Disk and memory that a profile needs at least, GB. Smoke: measured, README. Paper: two base models of 13.5 GB,
 # data and adapters; a 7B model is read through host memory shard by shard.
 NEEDS_GB = {"smoke": (2, 3), "paper": (120, 24)}
+# The first compute capability whose cards multiply in bfloat16 (Ampere); and names of older ones.
+_BFLOAT16_FROM = 8
+_OLD_GPUS = ("T4", "V100", "P100", "P40", "P4", "K80", "M60", "RTX 20", "Quadro RTX", "GTX", "TITAN")
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,50 @@ def _git() -> Finding:
 
 
 def _gpu(params: Params) -> Iterator[Finding]:
-    try:
-        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    found = _asked_of_driver("name,memory.total")
+    if not found:
         yield Finding("GPU", "none seen", "run where nvidia-smi works (in Docker: --gpus all); smoke needs none", True)
         return
-    yield Finding("GPU", found.replace("\n", "; "))
+    yield Finding("GPU", "; ".join(found))
+    # Drivers before R510 do not know the field; their cards are told by name.
+    by_name = [f"{_BFLOAT16_FROM - 1}.x" if any(word in line for word in _OLD_GPUS) else "" for line in found]
+    capabilities = _asked_of_driver("compute_cap") or by_name
+    old = [line for line, number in zip(found, capabilities) if number and int(number.split(".")[0]) < _BFLOAT16_FROM]
+    if old:
+        yield Finding(
+            "bfloat16",
+            f"not native on {'; '.join(old)} (compute capability under {_BFLOAT16_FROM}.0)",
+            "all weights and products are in bfloat16, which such a card only emulates, many times slower: "
+            "use an Ampere card or newer (A10, A100, L4, RTX 30 or 40, H100)"
+            + ("" if len(old) == len(found) else ", and hide the others with CUDA_VISIBLE_DEVICES"),
+            # Beside a newer card the run can succeed, if it gets that one.
+            stops=len(old) == len(found),
+        )
+
+
+def _asked_of_driver(fields: str) -> list[str]:
+    """nvidia-smi's line for each GPU that this process may use; none where it does not run or does not know a field."""
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
+    # nvidia-smi does not take every name that CUDA takes (parts of a card); it takes numbers.
+    if visible.replace(",", "").isdigit():
+        query.append(f"--id={visible}")
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [line.strip() for line in found.splitlines() if line.strip()]
 
 
 def _gated(params: Params) -> Finding:
     gated = [catalogue.models()[name] for name in params.models if catalogue.models()[name].gated]
-    if not gated or os.environ.get("HF_TOKEN") or Path("~/.cache/huggingface/token").expanduser().exists():
-        return Finding("Hub token", "present" if gated else "not needed")
+    if not gated:
+        return Finding("Hub token", "not needed")
+    # As the Hub's client finds it: HF_TOKEN, the file that HF_TOKEN_PATH names, or that of a login below HF_HOME.
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Finding("Hub token", "present")
     pages = ", ".join(source.page for source in gated)
-    return Finding("Hub token", "HF_TOKEN is not set", f"accept the licence at {pages}, then export HF_TOKEN", True)
+    do = f"accept the licence at {pages}, then export HF_TOKEN, or `hf auth login`"
+    return Finding("Hub token", "none in HF_TOKEN, in the file of HF_TOKEN_PATH or below HF_HOME", do, True)

@@ -153,6 +153,7 @@ def tokenise_all(source, root, training_set: TrainingSet, settings: Prepare, mod
     totals = measure.Totals(settings.max_length)
     hits: list[tuple[str, str, str, str, str, str]] = []
     files = {}
+    kept = {model: dict.fromkeys(PARTS, 0) for model in models}
     for model in models:
         (folder / "tokens" / model).mkdir(parents=True)
         files[model] = {part: pa.ipc.new_file(str(folder / "tokens" / model / f"{part}.arrow"), ARROW) for part in PARTS}
@@ -173,12 +174,20 @@ def tokenise_all(source, root, training_set: TrainingSet, settings: Prepare, mod
                 for part, table in tables.items():
                     if table.num_rows:
                         files[model][part].write_batch(table)
+                        kept[model][part] += table.num_rows
             totals.add(prepared.measured, batch)
             hits += prepared.overlap
             bar.advance(len(batch.rows), batch.language)
     for parts in files.values():
         for file in parts.values():
             file.close()
+    for model, rows in kept.items():
+        if not rows["train"]:
+            raise MapleError(
+                f"{source.key} leaves no row to train {model} on",
+                why=f"of {total:,} rows chosen none has a token of its answer within prepare.max_length, {settings.max_length} tokens",
+                do="raise prepare.max_length, prepare.rows, or look at the files of the source",
+            )
     return totals, hits
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from maple.core.errors import MapleError
+from maple.models import tokeniser_check
 
 
 @dataclass(frozen=True)
 class Tokeniser:
-    """What the preparing processes need of a model's tokeniser; `bos` is None where it has none."""
+    """What the preparing processes need of a model's tokeniser; `bos` is None where it puts nothing before a text."""
 
     definition: str
     bos: int | None
@@ -19,7 +20,10 @@ class Tokeniser:
     def open(self):
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.definition)
+        backend = Tokenizer.from_str(self.definition)
+        # A row may speak of "</s>": that is text, and no end of its answer. The only special tokens of a row are ours.
+        backend.encode_special_tokens = True
+        return backend
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,23 @@ class Tokens:
 
 
 def load(folder: Path) -> Tokeniser:
-    """The tokeniser in a model's folder, exactly as training and evaluation load it, without its Python side."""
-    from transformers import AutoTokenizer
+    """The tokeniser in a model's folder, exactly as training and evaluation load it, without its Python side.
 
-    try:
-        tokeniser = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise MapleError(f"no tokeniser in {folder}", why=str(error).splitlines()[0], do="run the download stage") from error
-    if tokeniser.eos_token_id is None:
-        raise MapleError(f"the tokeniser in {folder} has no end-of-text token", why="an answer could not end", do="use another model")
+    A training row begins as an evaluated prompt does: with what the tokeniser itself puts before a text.
+    Raises MapleError for one that is missing, cut or cannot be scored with (maple/models/tokeniser_check.py).
+    """
+    tokeniser = tokeniser_check.load(folder)
+    if getattr(tokeniser, "backend_tokenizer", None) is None:
+        raise MapleError(
+            f"the tokeniser in {folder} has no tokenizer.json",
+            why="rows are tokenised in several processes, by the tokenizers library",
+            do="save it with a version of transformers that converts it (save_pretrained writes tokenizer.json)",
+        )
     backend = tokeniser.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    return Tokeniser(backend.to_str(), tokeniser.bos_token_id, tokeniser.eos_token_id)
+    first = tokeniser_check.before_a_text(tokeniser)
+    return Tokeniser(backend.to_str(), first[0] if first else None, tokeniser.eos_token_id)
 
 
 def tokenise(backend, tokeniser: Tokeniser, pairs: list[tuple[str, str]], max_length: int) -> list[Tokens]:
@@ -68,7 +76,7 @@ def tokenise(backend, tokeniser: Tokeniser, pairs: list[tuple[str, str]], max_le
             spans = found is None or encoding.token_to_chars(found)[0] != len(prompt)
             if spans:
                 before = backend.encode(prompt, add_special_tokens=False).ids
-                ids, start = before + backend.encode(answer, add_special_tokens=False).ids, len(before)
+                ids, start = before + _apart(backend, answer), len(before)
             else:
                 start = found
         ids = np.array(head + ids + [tokeniser.eos], dtype=np.int32)
@@ -76,3 +84,15 @@ def tokenise(backend, tokeniser: Tokeniser, pairs: list[tuple[str, str]], max_le
         kept = ids[:max_length] if start < max_length else None
         result.append(Tokens(kept, start, len(ids), len(ids) - start - 1, spans))
     return result
+
+
+def _apart(backend, answer: str) -> list[int]:
+    """The answer's tokens without the prompt, and without the space that some tokenisers put before a text.
+
+    Behind a line break, from which no token goes on into a letter or a space, an answer begins as it is written.
+    """
+    encoding = backend.encode("\n" + answer, add_special_tokens=False)
+    found = encoding.char_to_token(1)
+    if found is not None and encoding.token_to_chars(found)[0] == 1:
+        return encoding.ids[found:]
+    return backend.encode(answer, add_special_tokens=False).ids

@@ -48,6 +48,8 @@ class Record(pydantic.BaseModel, extra="forbid", strict=True):
     rank: int | None
     seed: int | None
     heldout_loss: dict[str, Any] | None
+    # What cannot be known of an adapter that was made elsewhere.
+    notes: list[str] = []
     scores: list[Score]
     counts: dict[str, dict[str, int]]
     sources: dict[str, Any]

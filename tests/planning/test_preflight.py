@@ -21,7 +21,8 @@ def elsewhere(tmp_path, monkeypatch):
         (tmp_path / name).write_text((ROOT / name).read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -60,3 +61,66 @@ def test_too_little_room_is_said_in_gigabytes(elsewhere, monkeypatch):
     monkeypatch.setitem(preflight.NEEDS_GB, "smoke", (10**6, 3))
     found = {f.name: f for f in preflight.findings(params.load("smoke"))}
     assert found["disk"].stops and "GB more" in found["disk"].do
+
+
+def driver(folder, monkeypatch, cards, fields=("name", "memory.total", "compute_cap")):
+    """A nvidia-smi that knows `fields` of cards, given as {name: capability}."""
+    lines = {"name,memory.total": [f"{name}, 16384 MiB" for name in cards], "compute_cap": list(cards.values())}
+    known = {query: "\n".join(answer) for query, answer in lines.items() if set(query.split(",")) <= set(fields)}
+    script = folder / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nknown = {known!r}\nquery = sys.argv[1].partition('=')[2]\n"
+        "lines = known[query].splitlines() if query in known else sys.exit(2)\n"
+        "asked = [a.partition('=')[2].split(',') for a in sys.argv if a.startswith('--id=')]\n"
+        "print('\\n'.join(lines[int(i)] for i in asked[0]) if asked else '\\n'.join(lines))\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def finding(name):
+    return {found.name: found for found in preflight.findings(params.load("paper"))}.get(name)
+
+
+@pytest.mark.parametrize("card, capability", [("Tesla T4", "7.5"), ("Tesla V100-SXM2-16GB", "7.0"), ("NVIDIA GeForce RTX 2080 Ti", "7.5")])
+@pytest.mark.parametrize("fields", [("name", "memory.total", "compute_cap"), ("name", "memory.total")])
+def test_a_card_without_bfloat16_stops_the_run_before_it_starts(card, capability, fields, elsewhere, monkeypatch):
+    driver(elsewhere, monkeypatch, {card: capability}, fields)
+    assert finding("GPU").found == f"{card}, 16384 MiB"
+    found = finding("bfloat16")
+    assert found.stops and card in found.found and "Ampere" in found.do
+    result = check("paper")
+    assert result.returncode == 1 and "MISS  bfloat16" in result.stdout and "bfloat16" in result.stderr
+
+
+@pytest.mark.parametrize("card, capability", [("NVIDIA A10G", "8.6"), ("NVIDIA L4", "8.9"), ("NVIDIA H100 80GB HBM3", "9.0"), ("NVIDIA B200", "10.0")])
+@pytest.mark.parametrize("fields", [("name", "memory.total", "compute_cap"), ("name", "memory.total")])
+def test_a_card_with_bfloat16_is_let_pass(card, capability, fields, elsewhere, monkeypatch):
+    driver(elsewhere, monkeypatch, {card: capability}, fields)
+    assert finding("bfloat16") is None
+
+
+def test_an_old_card_beside_a_new_one_is_a_note_and_a_hidden_one_nothing(elsewhere, monkeypatch):
+    driver(elsewhere, monkeypatch, {"Tesla T4": "7.5", "NVIDIA A100-SXM4-40GB": "8.0"})
+    assert not finding("bfloat16").stops and "CUDA_VISIBLE_DEVICES" in finding("bfloat16").do
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert finding("bfloat16") is None
+
+
+@pytest.mark.parametrize("place", ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "home"])
+def test_a_token_is_found_where_the_hub_s_own_client_finds_it(place, elsewhere, monkeypatch):
+    assert "MISS  Hub token" in check("paper").stdout
+    file = elsewhere / {"HF_TOKEN": "x", "HF_TOKEN_PATH": "secret/mine", "HF_HOME": "hf/token", "home": ".cache/huggingface/token"}[place]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("hf_secret\n")
+    if place != "home":
+        monkeypatch.setenv(place, {"HF_TOKEN": "hf_secret", "HF_TOKEN_PATH": str(file), "HF_HOME": str(file.parent)}[place])
+    result = check("paper")
+    assert "ok    Hub token: present" in result.stdout and "hf_secret" not in result.stdout + result.stderr
+
+
+def test_an_empty_token_file_is_no_token(elsewhere):
+    (elsewhere / ".cache/huggingface").mkdir(parents=True)
+    (elsewhere / ".cache/huggingface/token").write_text("\n")
+    assert "MISS  Hub token" in check("paper").stdout

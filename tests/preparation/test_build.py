@@ -61,7 +61,7 @@ def faulty(code: str) -> list[dict[str, str]]:
 
 def tokeniser(folder: Path, llama: bool = False) -> Path:
     """A small BPE, byte-level like smoke's, or built as Llama 2's: words marked by ▁, no splitting, byte fallback."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     texts = [row[key] for code in CODES for row in rows(code) for key in ("instruction", "output")] + list(training_prompt.TEMPLATES["alpaca"])
     if llama:
@@ -79,6 +79,8 @@ def tokeniser(folder: Path, llama: bool = False) -> Path:
         made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
         special = ["<s>", "</s>"]
     made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False))
+    # As both base models' do: beginning of text before every text.
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))])
     folder.mkdir(parents=True, exist_ok=True)
     content = json.loads(made.to_str()) | ({"pre_tokenizer": None} if llama else {})
     # The byte tokens of Llama are ordinary tokens, not special ones.
@@ -87,7 +89,7 @@ def tokeniser(folder: Path, llama: bool = False) -> Path:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     if llama:
         # As in the files of Llama 2 and Mistral: transformers then builds the tokeniser from the vocabulary anew.
-        config |= {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "legacy": False}
+        config |= {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "legacy": False, "add_bos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     return folder
@@ -340,6 +342,14 @@ def test_truncation_is_counted_and_a_row_without_any_answer_left_is_dropped(inpu
             assert row.ids is None
         else:
             assert row.ids.tolist() == whole.ids.tolist()[:limit] and row.full == whole.full
+
+
+def test_a_length_that_leaves_no_answer_is_refused_and_nothing_is_written(prepare):
+    prepare()
+    before = digest()
+    with pytest.raises(MapleError, match="no row to train llama-2-7b on"):
+        prepare(max_length=32)
+    assert digest() == before
 
 
 def test_lengths_and_losses_of_the_record_are_those_of_the_rows(prepare):

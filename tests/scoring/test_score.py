@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 import stages.score_own
 import toy
@@ -50,11 +52,34 @@ def test_a_limit_below_one_row_is_refused(folder, limit, tmp_path):
 def test_an_adapter_without_a_record_is_scored_as_trained_on_16_bits_and_that_is_said(folder, tmp_path, capsys):
     made = tmp_path / "adapter"
     made.mkdir()
+    (made / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    safetensors.torch.save_file({"a": torch.zeros(1)}, made / "adapter_model.safetensors")
     assert stages.score_own.subject_of(folder / "model", made, None).bits == 16
     assert f"{made} has no record.json that says its bits: taken as trained on 16 bits" in capsys.readouterr().err
     (made / "record.json").write_text('{"bits": 8, "model": "mistral-7b"}')
     subject = stages.score_own.subject_of(folder / "model", made, None)
     assert (subject.bits, subject.evaluated_bits, capsys.readouterr().err) == (8, 8, "")
+
+
+def test_an_adapter_from_elsewhere_is_scored_with_its_note_or_refused_before_the_first_example(folder, tmp_path):
+    import peft
+
+    made, asked = tmp_path / "adapter", ["--tasks", "xcopa", "--languages", "et", "--limit", "2", "--shots", "0"]
+    tuned = peft.get_peft_model(toy.model("mistral", window=40), peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    tuned.peft_config["default"].base_model_name_or_path = "someone/a-base"
+    tuned.save_pretrained(made)
+    done = score(folder, *asked, "--adapter", str(made), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    note = "which base is used is not known; the adapter names someone/a-base"
+    assert f"note: {note}" in done.stderr
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["notes"] == [note]
+
+    path = made / "adapter_model.safetensors"
+    renamed = {key.replace("model.layers", "model.language_model.layers"): value for key, value in safetensors.torch.load_file(path).items()}
+    safetensors.torch.save_file(renamed, path, {"format": "pt"})
+    done = score(folder, *asked, "--adapter", str(made), "--out", str(tmp_path / "other"))
+    assert done.returncode == 1 and "does not fit this base: none of its 4 keys does" in done.stderr
+    assert not (tmp_path / "other").exists() and not list(tmp_path.glob("other.predictions/*"))
 
 
 def test_python_looks_for_garbage_again_when_the_model_is_loaded(folder, tmp_path, monkeypatch):
