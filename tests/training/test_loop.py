@@ -198,7 +198,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule):
 @pytest.mark.parametrize("schedule", RATES)
 def test_the_learning_rate_is_that_of_transformers(schedule, warmup):
     """Except that transformers' warm-up begins with a step at rate 0, so ours is one step ahead until it ends."""
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-30.002, schedule=schedule, warmup=warmup)
+    recipe = dataclasses.replace(RECIPE, learning_rate=0.002, schedule=schedule, warmup=warmup)
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.002)
     name = "constant_with_warmup" if schedule == "constant" else schedule
     warm = math.ceil(40 * warmup)
@@ -215,7 +215,7 @@ def test_the_learning_rate_is_that_of_transformers(schedule, warmup):
 def test_a_steps_learning_rate_and_the_weight_decay_reach_the_optimiser(world, tmp_path, monkeypatch):
     """AdamW's decay takes rate x decay x weight off a weight, beside an update that does not depend on the decay."""
     monkeypatch.setattr(loop, "learning_rate", lambda *_: 0.001)
-    one = dataclasses.replace(RECIPE, max_steps=1, learning_rate=1e-30.004)
+    one = dataclasses.replace(RECIPE, max_steps=1, learning_rate=0.004)
     before = {name: p.detach().clone() for name, p in tuned(world).named_parameters()}
     _, plain = run(world, tmp_path / "plain", recipe=one)
     _, decayed = run(world, tmp_path / "decayed", recipe=dataclasses.replace(one, weight_decay=0.5))
