@@ -4,7 +4,7 @@
 """
 
 from maple.config import command
-from maple.planning import preflight
+from maple.planning import locks, preflight
 from maple.core.errors import MapleError
 
 
@@ -15,6 +15,8 @@ def main(params, arguments):
         if finding.do:
             print(f"      do: {finding.do}")
     missing = [finding.name for finding in found if finding.stops]
+    if not missing:
+        locks.keep()
     if missing:
         raise MapleError(
             f"the {params.profile} profile cannot run here", why=f"missing: {', '.join(missing)}", do="see the lines above; nothing was started"

@@ -4,11 +4,13 @@
 """
 
 from maple.config import command
+from maple.planning import locks
 from maple.report import identical
 
 
 def main(params, arguments):
     print(identical.sentence(params))
+    locks.keep()
 
 
 if __name__ == "__main__":

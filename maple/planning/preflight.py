@@ -6,16 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from maple.config import catalogue
 from maple.config.params import Params
+from maple.planning import locks
 
 # Disk and memory that a profile needs at least, GB. Smoke: measured, README. Paper: two base models of 13.5 GB,
-# data and adapters; a 7B model is read through host memory shard by shard.
-NEEDS_GB = {"smoke": (2, 3), "paper": (120, 24)}
+# data and adapters, each once for work and once in DVC's cache; a 7B model is read through host memory shard by shard.
+NEEDS_GB = {"smoke": (2, 3), "paper": (240, 24)}
 # The first compute capability whose cards multiply in bfloat16 (Ampere); and names of older ones.
 _BFLOAT16_FROM = 8
 _OLD_GPUS = ("T4", "V100", "P100", "P40", "P4", "K80", "M60", "RTX 20", "Quadro RTX", "GTX", "TITAN")
+
+
+NO_SCM = "# Written by make check: this is no git repository.\n[core]\n    no_scm = true\n"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Finding:
 
 def findings(params: Params) -> Iterator[Finding]:
     yield _python()
-    yield _lock(params)
+    yield from _locks(params)
     yield from _room(params)
     yield _git()
     if not params.is_smoke:
@@ -45,12 +50,20 @@ def _python() -> Finding:
     return Finding("Python", version, "the locks are for Python 3.11; use the Docker image or a 3.11 interpreter")
 
 
-def _lock(params: Params) -> Finding:
-    """SIGTERM during a stage can leave DVC's lock file empty; DVC then fails with a message about YAML."""
-    path = params.pipeline.with_name("dvc.lock")
-    if path.exists() and path.stat().st_size == 0:
-        return Finding(str(path), "empty: a run was cut off while writing it", f"rm {path} && make reproduce PROFILE={params.profile} (finished stages come back from the run-cache)", True)
-    return Finding(str(path), "present" if path.exists() else "absent: every stage will run")
+def _locks(params: Params) -> Iterator[Finding]:
+    """DVC reads every profile's lock file, so a damaged one of another profile stops this one too."""
+    own = params.pipeline.with_name("dvc.lock")
+    if not own.exists():
+        yield Finding(str(own), "absent: every stage will run")
+    for path in locks.paths():
+        wrong = locks.damage(path)
+        if wrong is None:
+            if path == own:
+                yield Finding(str(path), "present")
+        elif locks.restore(path):
+            yield Finding(str(path), f"restored from {locks.COPIES}: {wrong}; a run was cut off while writing it")
+        else:
+            yield Finding(str(path), wrong, f"git checkout {path}, or rm {path} (finished stages come back from the run-cache)", True)
 
 
 def _room(params: Params) -> Iterator[Finding]:
@@ -64,9 +77,23 @@ def _room(params: Params) -> Iterator[Finding]:
 
 
 def _git() -> Finding:
-    if subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], capture_output=True).returncode == 0:
-        return Finding("git", "a repository with a commit")
-    return Finding("git", "no repository or no commit", "`dvc repro` works; `dvc exp run` needs git init and one commit")
+    """Without a repository of its own, as unpacked from an archive, DVC has to be told not to look for one."""
+    do = "`dvc repro` works; `dvc exp run` needs git, git init and one commit"
+    try:
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True).stdout.strip()
+        commit = subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        top, commit = "", False
+    local = Path(".dvc", "config.local")
+    told = local.read_text(encoding="utf-8") if local.exists() else ""
+    if top and Path(top).resolve() == Path().resolve():
+        if NO_SCM in told:
+            local.write_text(told.replace(NO_SCM, ""), encoding="utf-8")
+        return Finding("git", "a repository with a commit") if commit else Finding("git", "a repository without a commit", do)
+    if NO_SCM not in told:
+        local.parent.mkdir(exist_ok=True)
+        local.write_text(told + NO_SCM, encoding="utf-8")
+    return Finding("git", "no repository of its own; DVC is told so in .dvc/config.local", do)
 
 
 def _gpu(params: Params) -> Iterator[Finding]:

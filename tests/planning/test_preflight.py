@@ -1,6 +1,7 @@
 """Preflight says what is missing before anything starts."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,53 @@ def test_smoke_needs_nothing_but_room(elsewhere):
     assert check("smoke").returncode == 0
 
 
-def test_an_empty_lock_is_found_and_the_mend_named(elsewhere):
-    (elsewhere / "dvc.lock").write_text("")
+LOCK = """schema: '2.0'
+stages:
+  download:
+    cmd: python -m stages.download --profile smoke
+    outs:
+    - path: artifacts/smoke/sources
+      hash: md5
+      md5: d41d8cd98f00b204e9800998ecf8427e.dir
+"""
+DAMAGE = {
+    "empty": ("", "it is empty"),
+    "cut in a key": (LOCK[: LOCK.index("md5: d4")], "the stage download is cut short"),
+    "cut in a block": (LOCK[: LOCK.index("cmd:")] + "cm", "holds no stages|cut"),
+    "merge markers": (LOCK.replace("stages:", "<<<<<<< ours\nstages:\n=======\nstages:\n>>>>>>> theirs"), "cut or mangled"),
+    "of another version": (LOCK.replace("2.0", "3.0"), "its schema is '3.0'"),
+    "binary": (b"\xff\xfe\x00", "no text"),
+    "zero bytes": ("\0" * 64, "cut or mangled"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize("path", ["dvc.lock", "profiles/paper/dvc.lock"])
+def test_a_damaged_lock_of_any_profile_is_found_and_put_back_from_its_copy(elsewhere, name, path):
+    content, says = DAMAGE[name]
+    (elsewhere / path).write_bytes(content if isinstance(content, bytes) else content.encode())
     result = check("smoke")
-    assert result.returncode == 1
-    assert "rm dvc.lock && make reproduce" in result.stdout
+    assert result.returncode == 1 and re.search(says, result.stdout), result.stdout
+    assert f"git checkout {path}, or rm {path}" in result.stdout
+    (elsewhere / path).write_text(LOCK)
+    assert check("smoke").returncode == 0
+    (elsewhere / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = check("smoke")
+    assert result.returncode == 0 and "restored from work/locks" in result.stdout
+    assert (elsewhere / path).read_text() == LOCK
+
+
+def test_outside_of_git_dvc_is_told_so_and_untold_when_there_is_a_repository(elsewhere, monkeypatch):
+    local = elsewhere / ".dvc" / "config.local"
+    assert check("smoke").returncode == 0 and "no_scm = true" in local.read_text()
+    once = local.read_text()
+    check("smoke")
+    assert local.read_text() == once
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert "without a commit" in check("smoke").stdout and "no_scm" not in local.read_text()
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = check("smoke")
+    assert result.returncode == 0 and "no repository of its own" in result.stdout
 
 
 def test_the_paper_profile_asks_for_gpu_and_token_naming_the_page(elsewhere):
