@@ -55,7 +55,7 @@ def subject_of(params, name):
     params.cell_of(name)
     asked = params.evaluation.base_precision
     adapter = params.artifacts / "adapters" / name
-    trained = storage.read_json(adapter / "record.json")
+    trained = storage.read_record(adapter / "record.json", "maple.adapter/1")
     if trained["name"] != name:
         raise MapleError(
             f"{adapter} holds the adapter {trained['name']}",

@@ -136,7 +136,7 @@ def answers(
         "versions": {name: versions[name] for name in LIBRARIES},
         "engine": engine(),
     }
-    store = AnswerStore(work / f"{asked.name}.jsonl", settings)
+    store = AnswerStore(work / f"{asked.name}.jsonl", settings, [example.id for example in asked.examples])
     bar.advance(len(store.rows), asked.name)
     usage = {"reused": len(store.rows), "tokens": 0, "tokens_computed": 0}
     if store.sealed:

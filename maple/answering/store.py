@@ -8,7 +8,7 @@ A file made under other settings (another adapter, prompt, split, library versio
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,23 @@ SCHEMA = "maple.predictions/1"
 
 
 class AnswerStore:
-    """`rows` holds the answers so far by example id; `sealed` says that they are all there.
+    """`rows` holds the answers so far by example id; `sealed` says that they are all there, those `wanted` at least.
 
         store = AnswerStore(folder / "xnli-ar.jsonl", {"task": "xnli", "split": "test"})
         store.append([{"id": "0", "output": "True"}])
         store.seal()
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
+    def __init__(self, path: Path, settings: dict[str, Any], wanted: Collection[str] = ()):
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.rows: dict[str, dict[str, Any]] = {}
         self.header = {"schema": SCHEMA, "fingerprint": storage.fingerprint(settings, 32), "settings": settings}
         self.sealed = self._read(self.path)
+        if self.sealed and not set(wanted) <= self.rows.keys():
+            logging.info("%s lacks %d answers: asked again", self.path, len(set(wanted) - self.rows.keys()))
+            os.replace(self.path, self.part)
+            self.sealed = False
         if not self.sealed:
             self._read(self.part)
 

@@ -73,6 +73,15 @@ def read_json(path: Path) -> Any:
         raise MapleError(f"{path} is not valid JSON", why=str(error), do="delete it and run `dvc repro`") from error
 
 
+def read_record(path: Path, schema: str) -> dict[str, Any]:
+    """A record of a schema; MapleError where it is another one, or a file that only looks like one."""
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("schema") != schema:
+        held = found.get("schema") if isinstance(found, dict) else type(found).__name__
+        raise MapleError(f"{path} is no record of {schema}", why=f"it holds {held!r}", do=f"delete {Path(path).parent} and run `dvc repro`")
+    return found
+
+
 def write_jsonl_gz(path: Path, rows: Iterable[dict]) -> None:
     """Gzipped JSON lines with no timestamp inside, so equal rows give equal bytes."""
     lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)

@@ -25,6 +25,8 @@ from maple.core.errors import MapleError
 from maple import tasks
 from maple.config.params import EXPERIMENT, Params
 
+# What maple/scoring/score_record.py and maple/training/run.py write.
+SCORES, ADAPTER = "maple.scores/2", "maple.adapter/1"
 # A score further than this from the mean of its examples was not computed from them.
 TOLERANCE = 1e-4
 
@@ -108,7 +110,7 @@ def collect(params: Params, destination: Path) -> Collected:
         if not path.is_file():
             missing.append(name)
             continue
-        found = storage.read_json(path)
+        found = storage.read_record(path, SCORES)
         if found["profile"] != params.profile:
             raise MapleError(
                 f"{path} belongs to profile '{found['profile']}'",
@@ -145,7 +147,7 @@ def _record(params: Params, name: str, found: dict) -> dict:
     """A score record without its scores, and its adapter's record."""
     kept = {key: value for key, value in found.items() if key != "scores"}
     adapter = params.artifacts / "adapters" / name / "record.json"
-    return kept | {"adapter": storage.read_json(adapter) if adapter.is_file() else None}
+    return kept | {"adapter": storage.read_record(adapter, ADAPTER) if adapter.is_file() else None}
 
 
 def _score(name: str, found: dict, row: dict) -> Score:

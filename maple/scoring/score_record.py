@@ -19,6 +19,8 @@ from maple.metrics.mean import mean
 from maple.scoring import extraction, rules
 
 SCHEMA = "maple.scores/2"
+# What maple/answering/run.py writes.
+ANSWERS = "maple.answers/1"
 
 
 class Score(pydantic.BaseModel, extra="forbid", strict=True):
@@ -62,7 +64,7 @@ def score(answers: Path, evaluation: Evaluation, scoring: Scoring, destination: 
     Raises MapleError where the folder lacks what its record lists, or was asked other tasks and languages than
     `evaluation` has: such a score would be of something else.
     """
-    found = storage.read_json(answers / "record.json")
+    found = storage.read_record(answers / "record.json", ANSWERS)
     rows: list[dict[str, Any]] = []
     counts = {}
     _check_asked(answers, found, evaluation)

@@ -126,40 +126,13 @@ def finetune(
     processes = processes or Processes()
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimiser = _optimiser(recipe, list(parameters.values()))
-    if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
-    model.train()
-    _refuse_packed(model)
-
+    _ready(model, recipe)
     plan = batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, seed)
-    outcome = Outcome(micro_batch_tokens=recipe.micro_batch_tokens)
-    state = checkpoint.load(checkpoint_path, settings)
-    if state:
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(state["adapter"][name])
-        optimiser.load_state_dict(state["optimiser"])
-        outcome.curve, outcome.seconds = state["curve"], state["seconds"]
-        outcome.resumed_at = len(outcome.curve)
+    outcome = _resume(checkpoint.load(checkpoint_path, settings), recipe, parameters, optimiser)
     resumed(outcome.resumed_at)
-
-    def save() -> None:
-        if processes.rank == 0:
-            checkpoint.save(
-                checkpoint_path,
-                settings,
-                {
-                    "adapter": {name: p.detach() for name, p in parameters.items()},
-                    "optimiser": optimiser.state_dict(),
-                    "curve": outcome.curve,
-                    "seconds": outcome.seconds,
-                },
-            )
-
-    smoothed = lowest = None
+    trend = Trend()
     for row in outcome.curve:
-        smoothed, lowest = _smooth(smoothed, lowest, row["loss"])
+        trend.add(row["loss"])
     with _signals() as received:
         for step in range(outcome.resumed_at, len(plan)):
             started = time.perf_counter()
@@ -170,8 +143,8 @@ def finetune(
                 model, rows, plan[step], optimiser, parameters, recipe, outcome, seed * 1_000_003 + step, processes
             )
             outcome.seconds += time.perf_counter() - started
-            smoothed, lowest = _smooth(smoothed, lowest, loss)
-            _check_divergence(loss, smoothed, lowest, recipe, step, rows, plan[step])
+            trend.add(loss)
+            _check_divergence(loss, trend, recipe, step, rows, plan[step])
             outcome.curve.append(
                 {
                     "step": step + 1,
@@ -183,16 +156,48 @@ def finetune(
             )
             report(outcome.curve[-1])
             number = processes.largest(received[0] if received else 0)
+            due = (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == len(plan)
+            if (number or due) and processes.rank == 0:
+                checkpoint.save(checkpoint_path, settings, _state(outcome, parameters, optimiser))
             if number:
-                save()
                 raise MapleError(
                     f"training stopped after step {step + 1} of {len(plan)}",
                     why=f"{signal.Signals(number).name} was received",
                     do="run the same command again; it goes on from the checkpoint",
                     code=128 + number,
                 )
-            if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == len(plan):
-                save()
+    return outcome
+
+
+def _ready(model, recipe: Recipe) -> None:
+    """The model in training mode, with gradient checkpointing if asked for."""
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    model.train()
+    _refuse_packed(model)
+
+
+def _state(outcome: Outcome, parameters: dict[str, torch.nn.Parameter], optimiser) -> dict[str, Any]:
+    """All that the next step depends on; what `_resume` takes back."""
+    return {
+        "adapter": {name: p.detach() for name, p in parameters.items()},
+        "optimiser": optimiser.state_dict(),
+        "curve": outcome.curve,
+        "seconds": outcome.seconds,
+    }
+
+
+def _resume(state: dict[str, Any] | None, recipe: Recipe, parameters: dict[str, torch.nn.Parameter], optimiser) -> Outcome:
+    """What an earlier run reached, put back into parameters and optimiser; an empty outcome where there is none."""
+    outcome = Outcome(micro_batch_tokens=recipe.micro_batch_tokens)
+    if state:
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(state["adapter"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        outcome.curve, outcome.seconds = state["curve"], state["seconds"]
+        outcome.resumed_at = len(outcome.curve)
     return outcome
 
 
@@ -275,10 +280,16 @@ def _optimiser(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.op
     return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
-def _smooth(smoothed: float | None, lowest: float | None, loss: float) -> tuple[float, float]:
+@dataclass
+class Trend:
     """Exponential mean of the loss over about ten steps, and the lowest it has been."""
-    smoothed = loss if smoothed is None else 0.9 * smoothed + 0.1 * loss
-    return smoothed, smoothed if lowest is None else min(lowest, smoothed)
+
+    smoothed: float | None = None
+    lowest: float | None = None
+
+    def add(self, loss: float) -> None:
+        self.smoothed = loss if self.smoothed is None else 0.9 * self.smoothed + 0.1 * loss
+        self.lowest = self.smoothed if self.lowest is None else min(self.lowest, self.smoothed)
 
 
 def _refuse_packed(model) -> None:
@@ -292,13 +303,13 @@ def _refuse_packed(model) -> None:
             )
 
 
-def _check_divergence(loss, smoothed, lowest, recipe: Recipe, step: int, rows: Rows, indices: list[int]) -> None:
-    if math.isfinite(loss) and smoothed <= lowest + recipe.divergence_bound:
+def _check_divergence(loss: float, trend: Trend, recipe: Recipe, step: int, rows: Rows, indices: list[int]) -> None:
+    if math.isfinite(loss) and trend.smoothed <= trend.lowest + recipe.divergence_bound:
         return
     names = ", ".join(map(rows.name, indices))
     raise MapleError(
         f"training diverged at step {step + 1}: loss {loss:.3g}",
-        why=f"smoothed loss {smoothed:.3g} against a lowest of {lowest:.3g}; rows of the step: {names}",
+        why=f"smoothed loss {trend.smoothed:.3g} against a lowest of {trend.lowest:.3g}; rows of the step: {names}",
         do=f"lower recipe.learning_rate (now {recipe.learning_rate:g}) or raise recipe.warmup, and look at those rows",
     )
 

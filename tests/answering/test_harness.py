@@ -25,7 +25,8 @@ import upstream
 from maple.answering import generate, loglikelihood
 from maple.config import params
 from maple.core import storage
-from maple.answering.run import Subject, evaluate
+from maple.scoring import score_record
+from maple.answering.run import Subject, answer
 from maple.tasks import base
 
 HARNESS = Path(lm_eval.__file__).parent / "tasks"
@@ -118,12 +119,13 @@ def compare(
     theirs = [[float(answer[0]) for answer in sample["filtered_resps"]] for sample in sorted(samples, key=lambda s: s["doc_id"])]
 
     options = dataclasses.replace(
-        evaluated.tasks[task], languages=[language], split=split, limit=None, shots=shots, normalisation="none", prompt_set="harness"
+        evaluated.tasks[task], languages=[language], split=split, limit=None, shots=shots, prompt_set="harness"
     )
     evaluated = dataclasses.replace(evaluated, tasks={task: options})
     subject = Subject("toy", "base", "toy", 16, 16)
-    found = evaluate(subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "out", "smoke")
-    examples = list(storage.read_jsonl_gz(folder / "out" / "examples" / f"{task}-{language}.jsonl.gz"))
+    answer(subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "answers", "smoke")
+    found = score_record.score(folder / "answers", evaluated, params.Scoring({task: "none"}, []), folder / "scores")
+    examples = list(storage.read_jsonl_gz(folder / "answers" / f"{task}-{language}.jsonl.gz"))
     assert not any("shots_dropped" in row or "shortened" in row for row in examples)
     ours = [[option["logprob"] for option in row["options"]] for row in examples]
     assert max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)) < 1e-3

@@ -295,3 +295,22 @@ def test_a_record_that_is_not_one_is_never_written(finished, break_it, names):
     break_it(broken)
     with pytest.raises(MapleError, match=names):
         score_record.check(broken)
+
+
+def test_a_sealed_store_that_lost_rows_asks_for_those_alone(datasets, tmp_path, finished):
+    evaluated = asked(only=("xnli",))
+    whole = run(tmp_path, datasets, evaluated)
+    path = tmp_path / "work" / "xnli-ar.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2] + lines[3:]))
+    assert run(tmp_path, datasets, evaluated) == whole
+    assert len(path.read_text().splitlines()) == len(lines)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"schema": "maple.scores/2"}'])
+def test_a_record_that_is_none_is_refused(datasets, tmp_path, content):
+    evaluated = asked(only=("xcopa",))
+    run(tmp_path, datasets, evaluated)
+    (tmp_path / "answers" / "record.json").write_text(content)
+    with pytest.raises(MapleError, match="is no record of maple.answers/1"):
+        score_record.score(tmp_path / "answers", evaluated, SCORING, tmp_path / "scores")

@@ -70,7 +70,7 @@ def write_artifacts(settings, name):
     storage.write_json(settings.artifacts / "judgements" / f"{name}.json", judged)
     if cell:
         storage.write_json(
-            settings.artifacts / "adapters" / name / "record.json", {"heldout_loss": {"after": draw.random()}}
+            settings.artifacts / "adapters" / name / "record.json", {"schema": "maple.adapter/1", "heldout_loss": {"after": draw.random()}}
         )
 
 

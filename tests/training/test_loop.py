@@ -294,7 +294,7 @@ def test_a_damaged_checkpoint_says_how_to_start_afresh(tmp_path, kept):
     path = tmp_path / "state.pt"
     checkpoint.save(path, {}, {"adapter": {"a": torch.zeros(8)}})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(MapleError, match="cannot be read") as error:
+    with pytest.raises(MapleError, match="is damaged") as error:
         checkpoint.load(path, {})
     assert "rm -r" in error.value.do
 
@@ -475,3 +475,25 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
             untrained = loaded(ids).logits
     assert (folder / "adapter_model.safetensors").exists()
     assert torch.equal(trained, again) and not torch.equal(trained, untrained)
+
+
+def test_a_checkpoint_with_one_flipped_byte_is_refused(world, tmp_path):
+    outcome, _ = run(world, tmp_path, recipe=RESUMED)
+    path = tmp_path / "state" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MapleError, match="state.pt is damaged"):
+        run(world, tmp_path, recipe=RESUMED)
+
+
+def test_a_kill_between_a_checkpoint_and_its_digest_is_survived(world, tmp_path):
+    """The digest of the state before is accepted too: the digests are written first."""
+    run(world, tmp_path, recipe=RESUMED)
+    path = tmp_path / "state" / "state.pt"
+    kept = path.read_bytes()
+    settings = {"bits": 16}
+    state = checkpoint.load(path, settings)
+    checkpoint.save(path, settings, state | {"seconds": 1.0})
+    path.write_bytes(kept)
+    assert checkpoint.load(path, settings)["seconds"] == state["seconds"]
