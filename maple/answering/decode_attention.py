@@ -16,7 +16,11 @@ Layers = Iterator[KeysAndValues]
 
 @dataclass
 class Part:
-    """Rows that as many prompts end in each, with these prompts, row after row; key heads come first everywhere."""
+    """Some rows, in each of which the same number of prompts ends, and those prompts, row after row.
+
+    Two questions about passage A and two about passage B make one part: rows [A, B], prompts [A1, A2, B1, B2].
+    In every array the key heads come first.
+    """
 
     rows: np.ndarray  # numbers of the rows
     prompts: np.ndarray  # places of their prompts among all that are being answered

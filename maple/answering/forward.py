@@ -20,9 +20,9 @@ from maple.answering.tree_attention import TreeLayout, Prefix
 from maple.answering.prefix_tree import Group, Row
 
 NAME = "maple_packed"
-# Logits at once, in numbers: 64 MB in fp32, or on a CPU what stays in its cache; with a large vocabulary those of this
-# many positions, since a product with the head is slow for fewer.
+# How many logits are made at a time: 64 MB of them in float32 on a GPU, and on a CPU as many as stay in its cache.
 LOGITS, LOGITS_ON_CPU = 1 << 24, 1 << 20
+# But those of at least this many positions: for fewer, the product with the output head is slow.
 POSITIONS = 256
 
 

@@ -24,7 +24,10 @@ PASS = 512
 
 @dataclass(eq=False)
 class Node:
-    """`tokens` at depths `start` to `end`; `size` counts those of the whole subtree. `marks`: (depth, payload)."""
+    """A stretch of tokens that all sequences below share: `tokens[start:end]` of a sequence, counted from its beginning.
+
+    `size` counts the tokens of the whole subtree; `marks` says at which depths something is read off: (depth, payload).
+    """
 
     tokens: np.ndarray
     start: int
@@ -39,8 +42,16 @@ class Node:
 
 @dataclass(eq=False)
 class Row:
-    """Tokens in depth-first order, with their depth in the text, and for each the place after the last token that
-    sees it (so j is visible to i where j <= i < until[j]). `marks`: (place in the row, payload)."""
+    """A small tree of tokens, written down depth first. A question (q) with two options of two and one tokens:
+
+        q ─┬─ a ── b        place    0  1  2  3
+           └─ c             token    q  a  b  c
+                            depth    0  1  2  1      its place in the text that it belongs to
+                            until    4  3  3  4      the place behind the last token that sees it
+
+    Token i sees token j where j <= i < until[j]: c sees q (until 4) and not a (until 3). `marks` says at which places
+    something is read off: (place in the row, payload).
+    """
 
     tokens: np.ndarray
     depths: np.ndarray

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 
 from maple.answering.prefix_tree import Row
 
-# A block more is worth it where it saves so many pairs of a query and a key: on a GPU, which has been tried on none,
-# about what it computes while the block's own calls are made.
+# Rows of unlike length are cut into more blocks, each with less padding. One more block pays when it saves at least this
+# many pairs of a query and a key. The GPU's number is an assumption: what a card computes while the block is launched.
 WORTH, WORTH_ON_GPU = 50_000, 2_000_000
-# Queries at once on a CPU, where what they do not see of the keys after them is not computed.
+# On a CPU, queries are taken this many at a time. The keys that come after all of them are then left out.
 QUERIES = 128
 
 

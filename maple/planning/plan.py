@@ -60,10 +60,10 @@ def stages_of(params: Params, name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Outdated:
-    """DVC's names of stages that it would run again, a setting or a file having changed since they ran.
+    """Stages that DVC would run again because a setting or a file has changed since they ran, by DVC's names.
 
-    `again`: of finished models. `before`: those that fetch and prepare; whether what they make differs, so that models
-    run again after them, is known when they have run.
+    `again` are stages of models that had finished. `before` are stages that fetch and prepare: only when they have run
+    is it known whether they made something else, and whether models must then run again too.
     """
 
     again: set[str]

@@ -1,10 +1,15 @@
 """The paper's take-aways (paper_tables/claims.yaml), judged on its printed numbers and on ours.
 
-A claim's check is a named test with arguments; it expands to comparisons, each of which asks whether a quantity
-lies in a region. Ours carries a bootstrap interval: a comparison holds when the interval lies in the region and the
-p-value, corrected for all comparisons of all claims (Holm), is below 1 - confidence. The published numbers carry
-print rounding only, so there a comparison holds when rounding cannot change it. A comparison does not hold when the
-same is true of the opposite region; else one cannot tell. Absence of a difference is never taken for equivalence.
+A claim names a test and its arguments. The test makes comparisons: each asks whether a quantity lies in a region, for
+instance whether "Mistral minus Llama on XNLI" lies above 0.02. There are three answers:
+
+    holds           the quantity surely lies in the region
+    does not hold   it surely lies in the opposite region
+    cannot tell     neither; a difference that was not found is never taken for equality
+
+For our numbers, "surely" means two things: the bootstrap interval lies in the region, and the p-value, corrected for
+all comparisons of all claims (Holm), is below 1 - confidence. The published numbers carry print rounding only, so there
+it means that no rounding can change the answer.
 """
 
 import math

@@ -6,6 +6,7 @@ They go through the same download, readers and training as the real files; their
 from pathlib import Path
 
 from maple.core.errors import MapleError
+from maple.config import catalogue
 from maple.config.params import Params
 from maple.smoke import evaluation, instructions, texts
 
@@ -29,6 +30,8 @@ def check_languages(params: Params) -> None:
     wanted |= {f"evaluation.tasks.{name}": (name, chosen.languages) for name, chosen in params.evaluation.tasks.items()}
     sections = {"bactrian-x": "exercises", "multialpaca": "exercises", "alpaca": "exercises", "xcopa": "events"}
     for key, (source, codes) in wanted.items():
+        if catalogue.datasets()[source].is_local:
+            continue
         known = texts.languages_with(sections.get(source, "story"))
         for code in codes:
             if code not in known:

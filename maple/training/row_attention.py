@@ -1,7 +1,15 @@
 """Causal attention over packed rows, at the cost of each row alone: sum of length^2, not (sum of lengths)^2.
 
-The T tokens of a pack are laid out as padded blocks of rows of similar length. A causal row never looks at what
-follows it, so the padding at a row's end needs no mask, and no T x T mask exists.
+A pack is rows laid end to end, with no padding. Five tokens of two rows, `a b c` and `d e`:
+
+    pack        a  b  c  d  e
+    position    0  1  2  0  1      each row counts from 0
+    sees        a  a  a  d  d      and no token of another row
+                   b  b     e
+                      c
+
+For attention alone, the rows are copied into padded blocks of rows of similar length. A causal row never looks at what
+follows it, so the padding at a row's end needs no mask, and no mask of T x T tokens exists.
 """
 
 from dataclasses import dataclass
