@@ -15,7 +15,7 @@ from maple.core.progress import duration
 
 HEAD = """\
                                 trainable         million  GB: weights, adapter, gradients,        fits   hours    price
-base              rank cells done       %  steps   tokens  Adam, activations, peak                 on    a cell   to pay"""
+base              rank cells done       %  steps   tokens  Adam, activations, peak                 on    a cell   to pay  speed"""
 
 
 def main(params, arguments):
@@ -69,18 +69,19 @@ def print_group(params, group, device):
         f"{max(line.steps for line in group):7,}{sum(line.tokens for line in group) / len(group) / 1e6:9.2f}"
         f"{gb[0]:8.2f}{gb[1]:6.2f}{gb[2]:6.2f}{gb[3]:6.2f}{gb[4]:7.2f}{memory.peak / 1e9:7.2f}"
         f"  {plan.smallest_device(params, memory.peak):9}"
-        f"{sum(hours) / len(hours):7.2f}{sum(line.hours for line in todo) * device.price_per_hour:9,.2f}"
+        f"{sum(hours) / len(hours):7.2f}{sum(line.hours for line in todo) * device.price_per_hour:9,.2f}  {most.speed.origin}"
     )
 
 
 def print_totals(params, todo, device):
     hours = sum(line.hours for line in todo)
+    low, high = (sum(line.hours * line.speed.range[end] for line in todo) for end in (0, 1))
     tokens = sum(line.tokens for line in todo)
     disk = sum(line.adapter_bytes for line in todo)
     bases = sum(2 * plan.shape_of(params, model).parameters for model in params.models)
     print(
         f"training in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
-        f"{duration(3600 * hours)} on one {device.name}, "
+        f"{duration(3600 * hours)} on one {device.name} ({low:,.0f} to {high:,.0f} h), "
         f"{hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
     checkpoint = 3 * max((line.adapter_bytes for line in todo), default=0)
@@ -92,7 +93,7 @@ def print_totals(params, todo, device):
 
 def print_scorings(params, scorings, device):
     todo = [scoring for scoring in scorings if not scoring.done]
-    examples, read, written = evaluation_cost.tokens(params.evaluation)
+    examples, read, written = evaluation_cost.tokens(params.evaluation, params.model)
     hours = sum(scoring.hours for scoring in todo)
     print(
         f"evaluation: {len(scorings)} models, {len(scorings) - len(todo)} scored already and skipped, "
@@ -112,11 +113,11 @@ def print_scorings(params, scorings, device):
 
 
 def print_sources(lines):
-    speeds = {line.speed_from for line in lines}
+    speeds = {line.speed.origin for line in lines}
     if any(line.tokens_assumed for line in lines):
         print(
-            f"assumed: rows fill {cell_cost.ASSUMED_FILL:.0%} of prepare.max_length, "
-            f"{cell_cost.ASSUMED_ANSWER_SHARE:.0%} of that answer; known once the training sets are prepared"
+            "assumed: tokens of a training row, from benchmarks/fertility.csv (docs/FERTILITY.md) or "
+            f"{cell_cost.ASSUMED_FILL:.0%} of prepare.max_length; known once the training sets are prepared"
         )
     if "assumed" in speeds:
         shares = ", ".join(f"{share:.0%} at {bits} bits" for bits, share in sorted(cell_cost.ASSUMED_MFU.items()))
@@ -125,7 +126,12 @@ def print_sources(lines):
             "benchmarks/throughput.csv has no such row"
         )
     if "measured" in speeds:
-        print("speeds measured: benchmarks/throughput.csv")
+        print("measured: the nearest rank's speed on this card, model and path, benchmarks/throughput.csv")
+    if "scaled" in speeds:
+        print(
+            "scaled: the nearest row of benchmarks/throughput.csv at that width, from another card, model or path, by the "
+            "FLOPs of a token and the cards' peaks"
+        )
     if "this grid" in speeds:
         print("speeds taken from this grid's finished cells")
     print("prices are assumed: benchmarks/devices.csv")

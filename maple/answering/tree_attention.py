@@ -139,7 +139,8 @@ class Block:
     def attend(self, layer: int, query, key, value, scaling: float, window: int | None) -> torch.Tensor:
         """(tokens, heads, width); keys and values are those of `keys_and_values`."""
         mask, parts = self.mask(window, query.dtype), in_order(self.longest, query.device)
-        return self._weigh(layer, query, self.block(query), key, value, mask, parts, self.tokens, scaling, window)
+        asking = Queries(query, self.block(query), mask, parts, self.tokens)
+        return self._weigh(layer, asking, key, value, scaling, window)
 
     def attend_at(self, layer: int, query, key, value, scaling: float, window: int | None, places: torch.Tensor) -> torch.Tensor:
         """As `attend`, for the queries of some places among the tokens only."""
@@ -154,16 +155,12 @@ class Block:
         mask[rows, slot] = self.mask(window, query.dtype)[rows, 0, inside]
         back = lambda out: out.transpose(1, 2)[rows, slot]  # noqa: E731
         whole = [(slice(most), slice(self.longest))]
-        return self._weigh(layer, query, block.transpose(1, 2), key, value, mask[:, None], whole, back, scaling, window)
+        asking = Queries(query, block.transpose(1, 2), mask[:, None], whole, back)
+        return self._weigh(layer, asking, key, value, scaling, window)
 
-    def _weigh(
-        self, layer: int, query, block, key, value, mask, parts: list[tuple[slice, slice]], back: Callable, scaling: float, window: int | None
-    ) -> torch.Tensor:
-        """Attention to the prefix and to the rows' own keys and values (rows, key heads, longest, width).
-
-        The queries come twice: end to end (1, heads, n, width), and by row as `block`, from which `back` leads to
-        (n, heads, width). `parts`: which queries of the block see which of the own keys.
-        """
+    def _weigh(self, layer: int, asking: "Queries", key, value, scaling: float, window: int | None) -> torch.Tensor:
+        """Attention to the prefix and to the rows' own keys and values (rows, key heads, longest, width)."""
+        query, block, mask, parts, back = asking.flat, asking.block, asking.mask, asking.parts, asking.back
         before = self.prefix.length
         if not before or query.device.type != "cpu" or (window is not None and before + self.longest > window):
             if before:
@@ -205,6 +202,22 @@ class Block:
         if not self.padded:
             return values.view(self.rows, self.longest)
         return values.new_full((self.rows * self.longest,), -1).index_copy_(0, self.real, values).view(self.rows, -1)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The same queries twice: end to end and by row."""
+
+    # (1, heads, n, width)
+    flat: torch.Tensor
+    # (rows, heads, most of a row, width)
+    block: torch.Tensor
+    # Added to the scores of the block: (rows, 1, most of a row, prefix + longest).
+    mask: torch.Tensor
+    # Which queries of the block see which of the rows' own keys.
+    parts: list[tuple[slice, slice]]
+    # From the block's shape to (n, heads, width).
+    back: Callable[[torch.Tensor], torch.Tensor]
 
 
 def in_order(length: int, device: torch.device) -> list[tuple[slice, slice]]:

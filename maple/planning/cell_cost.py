@@ -5,11 +5,13 @@ training passes on a CPU, at every bit width, within 15 %; a GPU adds its contex
 """
 
 import csv
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maple.config import catalogue
 from maple.config.params import Recipe
 from maple.models.shapes import Shape
 from maple.training.limits import HEAD_LOGITS, QUERIES
@@ -180,29 +182,54 @@ def device_named(gpu: str) -> Device | None:
     return next((device for device in devices() if all(word in gpu for word in words(device))), None)
 
 
-def measured(device: str, shape: str, bits: int, rank: int, recipe: Recipe) -> float | None:
-    """Tokens per second of benchmarks/throughput.csv for this device, model, width and path; the nearest rank's."""
-    with open(TABLES / "throughput.csv", newline="") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if row["device"] == device
-            and row["shape"] == shape
-            and int(row["bits"]) == bits
-            and row["path"] == recipe.path
-            and (row["checkpointing"] == "yes") == recipe.gradient_checkpointing
-        ]
-    nearest = min(rows, key=lambda row: abs(math.log2(int(row["rank"]) / rank)), default=None)
-    return float(nearest["tokens_per_second"]) if nearest else None
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of training, and where that comes from: `this grid`, `measured`, `scaled` or `assumed`.
+
+    `scaled`: measured on another card, model type, path or with the other choice of checkpointing, and brought over by
+    the FLOPs of a token and the peaks of the cards.
+    """
+
+    tokens_per_second: float
+    origin: str
+
+    def hours(self, tokens: float) -> float:
+        return tokens / self.tokens_per_second / 3600
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Factors between which the hours are expected to lie."""
+        return RANGES[self.origin]
 
 
-def tokens_per_second(
-    device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts
-) -> tuple[float, bool]:
-    """Tokens per second, and whether that was measured."""
-    found = measured(device.name, model, bits, rank, recipe)
-    if found:
-        return found, True
+# Assumed: how far hours may be off, as factors. A short measurement moved by a quarter from run to run; nobody has
+# checked what is scaled or assumed.
+RANGES = {"this grid": (0.9, 1.1), "measured": (0.75, 1.25), "scaled": (0.6, 1.6), "assumed": (0.5, 2.0)}
+
+
+def speed(device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts) -> Speed:
+    """From the nearest row of benchmarks/throughput.csv at this bit width; without one, from an assumed share of the peak."""
     half, single = training_flops(shape, rank, recipe, rows)
     seconds = half / (device.bf16_tflops * 1e12) + single / (device.fp32_tflops * 1e12)
-    return ASSUMED_MFU[bits] / seconds, False
+    wanted = (device.name, model, recipe.path, recipe.gradient_checkpointing)
+    with open(TABLES / "throughput.csv", newline="") as file:
+        known = [row for row in csv.DictReader(file) if int(row["bits"]) == bits]
+    cards = {one.name: one for one in devices()}
+    shapes = {name: Shape(**source.shape) for name, source in catalogue.models().items() if source.shape} | {model: shape}
+    known = [row for row in known if row["device"] in cards and row["shape"] in shapes and (row["device"] == "CPU") == (device.name == "CPU")]
+
+    def distance(row: dict[str, str]) -> tuple:
+        have = (row["device"], row["shape"], row["path"], row["checkpointing"] == "yes")
+        return (*(a != b for a, b in zip(have, wanted)), abs(math.log2(int(row["rank"]) / rank)))
+
+    nearest = min(known, key=distance, default=None)
+    if nearest is None:
+        return Speed(ASSUMED_MFU[bits] / seconds, "assumed")
+    found = float(nearest["tokens_per_second"])
+    if not any(distance(nearest)[:-1]):
+        return Speed(found, "measured")
+    card = cards[nearest["device"]]
+    its = dataclasses.replace(recipe, path=nearest["path"], gradient_checkpointing=nearest["checkpointing"] == "yes")
+    half, single = training_flops(shapes[nearest["shape"]], rank, its, rows)
+    its_seconds = half / (card.bf16_tflops * 1e12) + single / (card.fp32_tflops * 1e12)
+    return Speed(found * its_seconds / seconds, "scaled")

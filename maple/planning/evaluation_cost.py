@@ -1,7 +1,7 @@
 """What one model's answers will cost: examples, tokens and hours, before any data is there.
 
-The examples are upstream's own counts. The tokens of each are assumed, with Llama's tokeniser and this project's
-sharing of prefixes in mind; finished score folders of the same grid replace the guess (`hours_of`).
+The examples are upstream's own counts. The tokens of each are measured where real rows were at hand (maple/planning/fertility.py),
+else assumed with this project's sharing of prefixes in mind; what finished models of the same grid took replaces both.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from maple.planning.cell_cost import ASSUMED_MFU, Device
 from maple import tasks
 from maple.config.params import Evaluation
 from maple.models.shapes import Shape
+from maple.planning import fertility
 
 
-# Of max_new_tokens, what an answer takes.
+# Of max_new_tokens, what an answer takes where nothing was measured.
 ASSUMED_WRITTEN = 0.5
 # Share of the peak rate while answers are written one token at a time, some hundred answers together.
 ASSUMED_WRITING_MFU = 0.1
@@ -31,11 +32,11 @@ class Scoring:
     measured: bool
 
 
-def tokens(evaluation: Evaluation) -> tuple[int, float, float]:
+def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:
     """(examples, tokens read, tokens written) of one model on all tasks and languages.
 
     >>> from maple.config import params
-    >>> tokens(params.load("paper").evaluation)[0]
+    >>> tokens(params.load("paper").evaluation, "mistral-7b")[0]
     151045
     """
     examples, read, written = 0, 0, 0.0
@@ -43,13 +44,15 @@ def tokens(evaluation: Evaluation) -> tuple[int, float, float]:
         task = tasks.get(name)
         count = len(options.languages) * min(task.size, options.limit or task.size)
         examples += count
-        read += count * task.tokens
-        written += count * options.max_new_tokens * ASSUMED_WRITTEN * (options.scoring == "generation")
+        read += count * (fertility.tokens(model, name, "read") or task.tokens)
+        if options.scoring == "generation":
+            answer = fertility.tokens(model, name, "written") or ASSUMED_WRITTEN * options.max_new_tokens
+            written += count * min(answer, options.max_new_tokens)
     return examples, read, written
 
 
-def assumed_hours(evaluation: Evaluation, shape: Shape, bits: int, device: Device) -> float:
-    _, read, written = tokens(evaluation)
+def assumed_hours(evaluation: Evaluation, model: str, shape: Shape, bits: int, device: Device) -> float:
+    _, read, written = tokens(evaluation, model)
     peak = device.bf16_tflops * 1e12
     return shape.forward_flops * (read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU) / peak / 3600
 

@@ -13,9 +13,9 @@ from statistics import median
 from typing import Any
 
 from maple.config import bills, catalogue
-from maple.planning import cell_cost, evaluation_cost
+from maple.planning import cell_cost, evaluation_cost, fertility
 from maple.config.cell import Base, Cell
-from maple.planning.cell_cost import Device, Memory, RowCounts
+from maple.planning.cell_cost import Device, Memory, RowCounts, Speed
 from maple.planning.evaluation_cost import Scoring
 from maple.config.params import Params, Recipe
 from maple.models.shapes import Shape
@@ -33,7 +33,7 @@ START_SECONDS = {"smoke": 10, "hub": 180}
 
 @dataclass(frozen=True)
 class Line:
-    """One cell's plan. `speed_from` says where the speed comes from: this grid, measured, or assumed."""
+    """One cell's plan."""
 
     cell: Cell
     done: bool
@@ -43,7 +43,7 @@ class Line:
     tokens_assumed: bool
     memory: Memory
     hours: float
-    speed_from: str
+    speed: Speed
     adapter_bytes: float
 
 
@@ -110,11 +110,12 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     bits, rank = cell.base.bits, cell.rank
     on_gpu = not params.is_smoke
     memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
-    speed, origin = speed_in_this_grid(params, cell), "this grid"
-    if speed is None:
+    known = speed_in_this_grid(params, cell)
+    if known is None:
         model = cell.base.model if on_gpu else "smoke"
-        speed, measured = cell_cost.tokens_per_second(device, model, shape, bits, rank, recipe, rows)
-        origin = "measured" if measured else "assumed"
+        speed = cell_cost.speed(device, model, shape, bits, rank, recipe, rows)
+    else:
+        speed = cell_cost.Speed(known, "this grid")
     tokens = cell_cost.tokens(rows, recipe)
     return Line(
         cell=cell,
@@ -124,8 +125,8 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
         tokens=tokens,
         tokens_assumed=rows.assumed,
         memory=memory,
-        hours=(tokens / speed + START_SECONDS[params.sources]) / 3600,
-        speed_from=origin,
+        hours=speed.hours(tokens) + START_SECONDS[params.sources] / 3600,
+        speed=speed,
         adapter_bytes=memory.adapter,
     )
 
@@ -144,7 +145,7 @@ def scoring(params: Params, name: str, base: Base, device: Device, again: Collec
         hours = START_SECONDS[params.sources] / 3600
         if not params.is_smoke:
             shape = shape_of(params, base.model)
-            hours += evaluation_cost.assumed_hours(params.evaluation, shape, base.bits, device)
+            hours += evaluation_cost.assumed_hours(params.evaluation, base.model, shape, base.bits, device)
     done = _done(params, "answers", name) and not set(stages_of(params, name)) & set(again)
     return Scoring(name, done, hours, measured)
 
@@ -169,15 +170,19 @@ def _statistics(path: Path) -> dict | None:
 
 
 def rows_of(params: Params, dataset: str, model: str) -> RowCounts:
-    """The prepared set's own counts once it is prepared, else the parameters' rows and an assumed mean length."""
+    """The prepared set's own counts once it is prepared, else the parameters' rows and a mean length that is
+    measured on other rows (maple/planning/fertility.py) or assumed."""
     found = _statistics(params.artifacts / "prepared" / dataset / "statistics.json")
     languages = found["languages"].values() if found else []
     counts = [language["models"][model] for language in languages if model in language["models"]]
     if counts:
         total, answers, rows = (sum(count[key] for count in counts) for key in ("tokens", "answer_tokens", "rows"))
         return RowCounts(found["rows"]["train"], total / rows, answers / total, assumed=False)
-    mean = cell_cost.ASSUMED_FILL * params.prepare.max_length
-    return RowCounts(params.prepare.rows, mean, cell_cost.ASSUMED_ANSWER_SHARE, assumed=True)
+    codes = params.datasets[dataset].languages
+    fill = fertility.fill(model, codes) if not params.is_smoke else None
+    share = fertility.answer_share(model) if not params.is_smoke else None
+    mean = (fill or cell_cost.ASSUMED_FILL) * params.prepare.max_length
+    return RowCounts(params.prepare.rows, mean, share or cell_cost.ASSUMED_ANSWER_SHARE, assumed=True)
 
 
 def speed_in_this_grid(params: Params, cell: Cell) -> float | None:

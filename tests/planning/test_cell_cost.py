@@ -191,6 +191,7 @@ OTHERS = [
 def speeds(tmp_path, monkeypatch):
     """Writes benchmarks/throughput.csv with these rows, under the header that it has, in its place."""
     header = (cell_cost.TABLES / "throughput.csv").read_text().splitlines()[0].split(",")
+    shutil.copy(cell_cost.TABLES / "devices.csv", tmp_path)
     monkeypatch.setattr(cell_cost, "TABLES", tmp_path)
 
     def write(*rows):
@@ -202,35 +203,75 @@ def speeds(tmp_path, monkeypatch):
     return write
 
 
-def measured(row, rank=8):
+ROWS = cell_cost.RowCounts(100, 200.0, 0.5, assumed=False)
+
+
+def device(name, factor=1):
+    """A card of benchmarks/devices.csv, or one with so many times the H100's peaks."""
+    (h100,) = [one for one in cell_cost.devices() if one.name == "H100-80GB"]
+    peaks = {"bf16_tflops": factor * h100.bf16_tflops, "fp32_tflops": factor * h100.fp32_tflops}
+    return next((one for one in cell_cost.devices() if one.name == name), dataclasses.replace(h100, name=name, **peaks))
+
+
+def planned(row, rank=8, of=None):
     recipe = dataclasses.replace(RECIPE, path=row["path"], gradient_checkpointing=row["checkpointing"] == "yes")
-    return cell_cost.measured(row["device"], row["shape"], int(row["bits"]), rank, recipe)
+    card = of or device(row["device"])
+    return cell_cost.speed(card, row["shape"], shape(row["shape"]), int(row["bits"]), rank, recipe, ROWS)
 
 
 @pytest.mark.parametrize("row", [SPEED, *OTHERS])
 def test_a_measured_speed_is_of_the_same_device_model_width_path_and_checkpointing(speeds, row):
     rows = [SPEED, *OTHERS]
     speeds(*(other | {"tokens_per_second": 1000.5 + number} for number, other in enumerate(rows)))
-    assert measured(row) == 1000.5 + rows.index(row)
+    assert planned(row) == cell_cost.Speed(1000.5 + rows.index(row), "measured")
     speeds(*(other | {"tokens_per_second": 1} for other in rows if other != row))
-    assert measured(row) is None
+    assert planned(row).origin in ("scaled", "assumed")
 
 
 def test_a_measured_speed_is_of_the_nearest_rank_by_ratio(speeds):
     speeds(*(SPEED | {"rank": rank, "tokens_per_second": 10 * rank} for rank in (8, 128)))
-    assert [measured(SPEED, rank) for rank in (4, 8, 16, 64, 128)] == [80, 80, 80, 1280, 1280]
+    assert [planned(SPEED, rank).tokens_per_second for rank in (4, 8, 16, 64, 128)] == [80, 80, 80, 1280, 1280]
 
 
-def test_a_measured_speed_goes_before_the_assumed_one(speeds):
-    """Assumed: a third of the peak rate, at four FLOPs per token for each of the seven billion frozen weights."""
-    speeds(SPEED | {"tokens_per_second": 1234})
+def test_a_speed_of_another_card_is_scaled_by_the_peaks_and_says_so(speeds):
+    speeds(SPEED | {"device": "H100-80GB", "tokens_per_second": 1000})
+    assert planned(SPEED, of=device("H100-80GB")) == cell_cost.Speed(1000, "measured")
+    twice = planned(SPEED, of=device("a card of twice the peaks", factor=2))
+    assert twice == cell_cost.Speed(pytest.approx(2000), "scaled")
+
+
+def test_a_speed_with_checkpointing_is_scaled_by_the_pass_that_it_makes_more(speeds):
+    """Frozen matrices cost 4 FLOPs a weight without and 6 with checkpointing, nearly all of a token's work."""
+    speeds(SPEED | {"device": "H100-80GB", "checkpointing": "no", "tokens_per_second": 1200})
+    found = planned(SPEED | {"checkpointing": "yes"}, of=device("H100-80GB"))
+    assert found == cell_cost.Speed(pytest.approx(800, rel=0.03), "scaled")
+
+
+def test_without_a_row_of_the_width_the_speed_is_an_assumed_share_of_the_peak(speeds):
+    """A third of the peak rate at 4 bits, at four FLOPs per token for each of the seven billion frozen weights."""
+    speeds()
     recipe = dataclasses.replace(RECIPE, path="fused", gradient_checkpointing=False)
-    rows = cell_cost.RowCounts(100, 200.0, 0.5, assumed=False)
-    found = []
-    for name in ("H200", "L40S"):
-        device = cell_cost.Device(name, memory_gb=48, bf16_tflops=100, fp32_tflops=50, price_per_hour=1)
-        found.append(cell_cost.tokens_per_second(device, "mistral-7b", shape("mistral-7b"), 4, 8, recipe, rows))
-    assert found == [(1234, True), (pytest.approx(100e12 / 3 / 4 / 7e9, rel=0.05), False)]
+    card = cell_cost.Device("one", memory_gb=48, bf16_tflops=100, fp32_tflops=50, price_per_hour=1)
+    found = cell_cost.speed(card, "mistral-7b", shape("mistral-7b"), 4, 8, recipe, ROWS)
+    assert found == cell_cost.Speed(pytest.approx(100e12 / 3 / 4 / 7e9, rel=0.05), "assumed")
+
+
+def test_hours_money_and_their_range_follow_by_hand(speeds, tmp_path, monkeypatch):
+    """English rows fill .254 of 768 tokens, so 48,000 of them have 9.363 million. At 5,109 a second they take 1,833 s, and
+    180 s to start: 0.5591 h, 1.677 at 3 an hour."""
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path / "none")
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
+    speeds(
+        dict(device="H100-80GB", shape="mistral-7b", bits=16, rank=8, path="fused", checkpointing="yes", tokens_per_second=5109)
+    )
+    card = device("H100-80GB")
+    cell = next(cell for cell in paper.cells if cell.name == "mistral-7b-16bit.alpaca.r8.s42")
+    line = plan.line(paper, cell, paper.recipe, cell.name, card)
+    assert line.tokens == pytest.approx(9.363e6, rel=0.001)
+    assert line.hours == pytest.approx(line.tokens / 5109 / 3600 + 180 / 3600) == pytest.approx(0.5591, rel=0.001)
+    assert line.hours * card.price_per_hour == pytest.approx(1.677, rel=0.001)
+    assert line.speed == cell_cost.Speed(5109, "measured") and line.speed.range == (0.75, 1.25)
 
 
 def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
@@ -253,7 +294,7 @@ def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monk
     for kept in (False, True):
         lines = plan.lines(smoke, plan.device_of(smoke)[0])
         assert [line.cell for line in lines if line.done] == [cell]
-        assert lines[0].speed_from == "this grid"
+        assert lines[0].speed.origin == "this grid"
         assert lines[0].hours * 3600 == pytest.approx(lines[0].tokens / 1000 + plan.START_SECONDS["smoke"])
         if not kept:  # as in a clone that only pulled
             bills.keep(smoke)
@@ -325,7 +366,7 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
     assert "120 cells" in done.stdout
     assert len(done.stdout.splitlines()) < 50
     assert "evaluation: 126 models, 0 scored already" in done.stdout
-    for assumed in ("assumed for it", "prices are assumed", "assumed: rows fill", "assumed: useful work"):
+    for assumed in ("assumed for it", "prices are assumed", "assumed: tokens of a training row", "scaled: the nearest row"):
         assert assumed in done.stdout
 
 
