@@ -16,6 +16,7 @@ from maple.config.params import EXPERIMENT
 from maple.core import storage
 from maple.core.errors import MapleError
 from maple.models import adapter_check
+from maple.planning import auto
 
 
 def main(params, arguments):
@@ -30,12 +31,13 @@ def main(params, arguments):
         source = catalogue.models()[subject.model]
         return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
 
+    asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
     work = params.work / "predictions" / subject.name
     destination = params.folder("answers", subject.name)
     record, spent = run.answer(
-        subject, load, params.evaluation, params.artifacts / "sources", work, destination, params.profile
+        subject, load, asked, params.artifacts / "sources", work, destination, params.profile
     )
-    bills.write(params, "answer", subject.name, spent)
+    bills.write(params, "answer", subject.name, spent | {"batch_tokens": asked.batch_tokens})
     count = sum(sheet["n"] for sheet in record["sheets"])
     print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
 

@@ -40,8 +40,7 @@ def main(params, arguments):
     elif found.before:
         print(f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too")
     print(f"device: {device.name} ({whose})")
-    checkpointing = "with" if recipe.gradient_checkpointing else "without"
-    print(f"{recipe.micro_batch_tokens:,} tokens a pass, {checkpointing} gradient checkpointing, path {recipe.path}")
+    print(f"tokens a pass: {recipe.micro_batch_tokens}, gradient checkpointing: {recipe.gradient_checkpointing}, path {recipe.path}")
     print()
     print(HEAD)
     order = lambda line: (line.cell.base.model, -line.cell.base.bits, line.cell.rank)  # noqa: E731

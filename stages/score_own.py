@@ -12,6 +12,7 @@ from maple.core import storage
 from maple.core.errors import MapleError, nearest
 from maple.metrics import bootstrap
 from maple.models import adapter_check
+from maple.planning import auto
 from maple.scoring import score_record
 
 
@@ -37,7 +38,7 @@ def main(params, arguments):
         return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
-    asked = chosen(params.evaluation, arguments)
+    asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
     answers = out.with_name(out.name + ".answers")
     run.answer(subject, load, asked, sources, out.with_name(out.name + ".predictions"), answers, params.profile)
     found = score_record.score(answers, asked, params.scoring, out)

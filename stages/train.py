@@ -12,22 +12,29 @@ import time
 from maple.config import bills, catalogue, command, environment
 from maple.core import storage
 from maple.core.progress import Progress
+from maple.models.shapes import Shape
+from maple.planning import auto
+from maple.planning.cell_cost import RowCounts
 from maple.planning.place import place_in_grid
 
 
 def main(params, arguments):
-    from maple.training import adapter_folder, loop, run
+    from maple.models import loading
+    from maple.training import adapter_folder, batches, loop, run
 
     name = arguments.name
-    cell, recipe = params.cell_of(name)
+    cell, asked = params.cell_of(name)
     source = catalogue.models()[cell.base.model]
     weights = source.folder(params.artifacts / "sources")
     tokens = params.artifacts / "prepared" / cell.dataset / "tokens" / cell.base.model
-    settings = run.settings_of(name, cell, recipe, tokens, source.card(), params.profile)
+    settings = run.settings_of(name, cell, asked, tokens, source.card(), params.profile)
     checkpoint = params.work / "checkpoints" / name / "state.pt"
 
     bill = bills.Bill()
     environment.settle(params)
+    shape = Shape.of_config(storage.read_json(weights / "config.json"))
+    rows = RowCounts.of(batches.Rows(tokens / "train.arrow"))
+    recipe = auto.recipe(asked, shape, cell.base.bits, cell.rank, rows, loading.memory_bytes())
     trained = run.train(settings, cell, recipe, weights, tokens, checkpoint, watching(params, name, settings["recipe"]))
     if trained.processes.rank:
         return
@@ -40,6 +47,7 @@ def main(params, arguments):
         training_seconds=round(outcome.seconds, 3),
         tokens_per_second=round(record["tokens"]["all"] / outcome.seconds, 1),
         micro_batch_tokens=outcome.micro_batch_tokens,
+        gradient_checkpointing=recipe.gradient_checkpointing,
         resumed_at_step=outcome.resumed_at,
         processes=trained.processes.count,
     )

@@ -104,7 +104,11 @@ def answer(
             store, usage = answers(asked, subject, loaded, evaluation, work, versions, bar)
             storage.write_jsonl_gz(folder / f"{asked.name}.jsonl.gz", (_line(asked, store, e) for e in asked.examples))
             revision = entries.get(asked.task.source, {}).get("commit", "local")
-            listed.append(_listed(asked, subject, revision, versions) | {"path": evaluation.path} | _counts(asked, store))
+            how = {"path": evaluation.path}
+            if subject.evaluated_bits == 8:
+                # There a token's result depends on what else is in its pass.
+                how["batch_tokens"] = evaluation.batch_tokens
+            listed.append(_listed(asked, subject, revision, versions) | how | _counts(asked, store))
             cost = spent.setdefault(asked.task.name, dict.fromkeys(("seconds", "examples", *usage), 0))
             for key, value in {"seconds": time.time() - start, "examples": len(asked.examples), **usage}.items():
                 cost[key] = round(cost[key] + value, 3)

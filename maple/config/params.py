@@ -51,6 +51,7 @@ def _some(values: dict) -> dict:
 # A float that YAML gave as a whole number or as text; the `description` of a field says in words what it may be.
 Float = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[StrictInt, Field(ge=1, le=2**31, description="a whole number from 1")]
+WholeOrAuto = Annotated[Whole | Literal["auto"], Field(description="a whole number from 1, or auto")]
 Rank = Annotated[StrictInt, Field(ge=1, le=4096, description="a whole number from 1 to 4096, the width of a 7B model")]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Positive = Annotated[Float, Field(gt=0, description="a number above 0")]
@@ -124,8 +125,8 @@ class Recipe:
     batch_rows: Whole
     epochs: Positive
     max_steps: Whole | None
-    micro_batch_tokens: Whole
-    gradient_checkpointing: StrictBool
+    micro_batch_tokens: WholeOrAuto
+    gradient_checkpointing: Annotated[StrictBool | Literal["auto"], Field(description="true, false or auto")]
     path: Literal["fused", "fused_bfloat16", "stock"]
     checkpoint_steps: Whole
     divergence_bound: Positive
@@ -175,7 +176,7 @@ class TaskOptions:
 @block
 class Evaluation:
     seed: Seed
-    batch_tokens: Whole
+    batch_tokens: WholeOrAuto
     base_precision: Literal["trained", "4", "8", "16"]
     path: Literal["shared", "plain"]
     tasks: Annotated[dict[Text, TaskOptions], AfterValidator(_some)]

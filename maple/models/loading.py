@@ -50,6 +50,11 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def memory_bytes() -> int | None:
+    """What this process's GPU has, whether in use or not; None on a CPU."""
+    return torch.cuda.get_device_properties(device()).total_memory if torch.cuda.is_available() else None
+
+
 def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: torch.device) -> PreTrainedModel:
     """The frozen base model in `folder` (Hugging Face layout): bfloat16 at 16 bits, LLM.int8 at 8, NF4 at 4.
 

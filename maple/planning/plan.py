@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from maple.config import bills, catalogue
-from maple.planning import cell_cost, evaluation_cost, fertility
+from maple.planning import auto, cell_cost, evaluation_cost, fertility
 from maple.config.cell import Base, Cell
 from maple.planning.cell_cost import Device, Memory, RowCounts, Speed
 from maple.planning.evaluation_cost import Scoring
@@ -109,6 +109,7 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     rows = rows_of(params, cell.dataset, cell.base.model)
     bits, rank = cell.base.bits, cell.rank
     on_gpu = not params.is_smoke
+    recipe = auto.recipe(recipe, shape, bits, rank, rows, device.memory_gb * 1e9 if on_gpu else None)
     memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
     known = speed_in_this_grid(params, cell)
     if known is None:
