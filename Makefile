@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce test bills compare report verify-sources clean
+.PHONY: help setup profile check plan reproduce test lint bills compare report verify-sources clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -36,6 +36,10 @@ reproduce: check ## every stage of PROFILE, from download to report; shows the b
 test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+lint: ## style: ruff's rules and format, 120 columns, no file exempt (1 s after make test's setup)
+	@VENV=$(VENV) bash requirements/install.sh test
+	ruff check . && ruff format --check .
 
 bills: setup ## keep what this run cost, for git: report and plan of other clones then know it (1 s)
 	python -m stages.bills --profile $(PROFILE)

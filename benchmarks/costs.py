@@ -55,7 +55,9 @@ def replace(row: dict) -> None:
 def measure(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, float]:
     """Seconds and peak GB of the largest process of a command; ends the script if the command fails."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", MEASURE, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], cwd=folder, env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return time.perf_counter() - started, int(done.stdout.split()[-1]) / 1e6

@@ -24,19 +24,31 @@ from maple.core.errors import MapleError, nearest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHAPES = {
-    "tiny": dict(vocab_size=2048, hidden_size=64, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2),
+    "tiny": {
+        "vocab_size": 2048,
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
     # About 50 million parameters.
-    "mid": dict(
-        vocab_size=8192, hidden_size=512, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=8, num_key_value_heads=4
-    ),
-    "mistral-7b": dict(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-    ),
+    "mid": {
+        "vocab_size": 8192,
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+    },
+    "mistral-7b": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
 }
 ROWS = {"tiny": 120, "mid": 24, "mistral-7b": 200}
 # With --sources these are real, or it is an error; the others are where they are there.
@@ -84,7 +96,9 @@ def main() -> None:
                     ratios.setdefault(shots, []).append(best / mine)
             print(line, flush=True)
     for shots, values in ratios.items():
-        print(f"{shots} shots, log-likelihood: geometric mean {math.prod(values) ** (1 / len(values)):.1f}, least {min(values):.1f}")
+        print(
+            f"{shots} shots, log-likelihood: geometric mean {math.prod(values) ** (1 / len(values)):.1f}, least {min(values):.1f}"
+        )
 
 
 def build(shape: str, device: str, dtype):
@@ -94,7 +108,14 @@ def build(shape: str, device: str, dtype):
     from maple.smoke.models import make_tokeniser
 
     torch.manual_seed(0)
-    config = MistralConfig(**SHAPES[shape], max_position_embeddings=8192, sliding_window=4096, bos_token_id=0, eos_token_id=1, initializer_range=0.05)
+    config = MistralConfig(
+        **SHAPES[shape],
+        max_position_embeddings=8192,
+        sliding_window=4096,
+        bos_token_id=0,
+        eos_token_id=1,
+        initializer_range=0.05,
+    )
     with torch.device(device):
         model = MistralForCausalLM(config).to(dtype).eval()
     tokeniser = make_tokeniser()
@@ -108,10 +129,10 @@ def build(shape: str, device: str, dtype):
 def workloads(rows: int, shots: int, arguments) -> dict:
     """Questions by workload name."""
     from maple import tasks
-    from maple.config import params
-    from maple.upstream.languages import of_task
     from maple.answering.questions import Sheet, questions, sheet
+    from maple.config import params
     from maple.tasks.base import draw
+    from maple.upstream.languages import of_task
 
     known = params.load().evaluation.tasks
     wanted = {
@@ -125,7 +146,8 @@ def workloads(rows: int, shots: int, arguments) -> dict:
     for name, (task, changes) in wanted.items():
         if arguments.only and name not in arguments.only.split(","):
             continue
-        # All rows of a file, of which the first are asked: as in a full evaluation, questions on a passage stay together.
+        # All rows of a file, of which the first are asked: as in a full evaluation, questions on a passage stay
+        # together.
         options = dataclasses.replace(known[task], limit=None, shots=shots, **changes)
         datasets = Path(arguments.sources or "") / "datasets"
         # XQuAD's shots come from MLQA, and Belebele has no rows to take any from.
@@ -153,7 +175,11 @@ def check_files(datasets: Path, task: str, language: str, splits: list[str]) -> 
     known = of_task(task)
     if language not in known:
         why = "upstream has no file for it"
-        raise MapleError(f"{task} has no language '{language}'", why=why, do=f"{nearest(language, known)}, or name other workloads with --only")
+        raise MapleError(
+            f"{task} has no language '{language}'",
+            why=why,
+            do=f"{nearest(language, known)}, or name other workloads with --only",
+        )
     for pattern in catalogue.datasets()[task].paths([language], splits):
         if not list((datasets / task).glob(pattern)):
             raise MapleError(
@@ -170,7 +196,8 @@ def made(task: str, rows: int, seed: int) -> list:
 
     rng = random.Random(f"{task} {seed}")
     vocabulary = [
-        "".join(rng.choice("bdfgklmnprstv") + rng.choice("aeiou") for _ in range(rng.choice((1, 2, 2, 3)))) for _ in range(800)
+        "".join(rng.choice("bdfgklmnprstv") + rng.choice("aeiou") for _ in range(rng.choice((1, 2, 2, 3))))
+        for _ in range(800)
     ]
 
     def words(low: int, high: int) -> str:
@@ -183,7 +210,12 @@ def made(task: str, rows: int, seed: int) -> list:
         if task == "xnli":
             fields, reference = {"premise": shared, "hypothesis": words(5, 14)}, rng.randrange(3)
         elif task == "xcopa":
-            fields = {"premise": shared + ".", "choice1": words(4, 8), "choice2": words(4, 8), "question": rng.choice(("cause", "effect"))}
+            fields = {
+                "premise": shared + ".",
+                "choice1": words(4, 8),
+                "choice2": words(4, 8),
+                "question": rng.choice(("cause", "effect")),
+            }
             reference = rng.randrange(2)
         elif task == "belebele":
             fields = {"passage": shared, "question": words(8, 18)} | {f"option{i}": words(2, 8) for i in (1, 2, 3, 4)}
@@ -214,10 +246,14 @@ def sides(model, tokeniser, questions, batch_tokens: int):
     def ours() -> Found:
         usage, found = loglikelihood.Usage(), {}
         if questions[0].options is not None:
-            batches = loglikelihood.score(model, tokeniser, [(q.prompt, q.options) for q in questions], batch_tokens, usage=usage)
+            batches = loglikelihood.score(
+                model, tokeniser, [(q.prompt, q.options) for q in questions], batch_tokens, usage=usage
+            )
         else:
             prompts = [q.prompt for q in questions]
-            batches = generate.generate_batches(model, tokeniser, prompts, XQUAD_TOKENS, ["\n"], batch_tokens, usage=usage)
+            batches = generate.generate_batches(
+                model, tokeniser, prompts, XQUAD_TOKENS, ["\n"], batch_tokens, usage=usage
+            )
         for batch in batches:
             found |= batch
         return Found([found[i] for i in range(len(questions))], usage.asked)
@@ -226,12 +262,18 @@ def sides(model, tokeniser, questions, batch_tokens: int):
         from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM
 
-        harness = HFLM(pretrained=model, tokenizer=tokeniser, batch_size=batch_size, softmax_dtype="float32", max_length=8192)
+        harness = HFLM(
+            pretrained=model, tokenizer=tokeniser, batch_size=batch_size, softmax_dtype="float32", max_length=8192
+        )
         if questions[0].options is None:
             settings = {"until": ["\n"], "max_gen_toks": XQUAD_TOKENS, "do_sample": False}
-            return harness.generate_until([Instance("generate_until", {}, (q.prompt, settings), 0) for q in questions], disable_tqdm=True)
+            return harness.generate_until(
+                [Instance("generate_until", {}, (q.prompt, settings), 0) for q in questions], disable_tqdm=True
+            )
         pairs = [(q.prompt, option) for q in questions for option in q.options]
-        flat = iter(harness.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True))
+        flat = iter(
+            harness.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True)
+        )
         return [[next(flat)[0] for _ in q.options] for q in questions]
 
     return ours, theirs

@@ -40,7 +40,9 @@ def main() -> None:
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--folder", default=None, help="for the synthetic data (default: the temporary folder)")
     given = options.parse_args()
-    print(f"{'rows':>9} {'tokens':>12} {'seconds':>8} {'rows/s':>7} {'tokens/s':>9} {'CPU s':>7} {'CPU s/1k rows':>13} {'peak GB':>8}")
+    print(
+        f"{'rows':>9} {'tokens':>12} {'seconds':>8} {'rows/s':>7} {'tokens/s':>9} {'CPU s':>7} {'CPU s/1k rows':>13} {'peak GB':>8}"
+    )
     for rows in given.rows:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             print(run(Path(folder), rows, given.processes), flush=True)
@@ -55,11 +57,20 @@ def run(folder: Path, rows: int, processes: int) -> str:
         model="mistral-7b",
         grid=dataclasses.replace(settings.grid, bases=["mistral-7b-4bit"]),
         prepare=dataclasses.replace(
-            settings.prepare, rows=rows, heldout_rows=rows // 100, max_length=768, processes=processes, drop_untranslated=False
+            settings.prepare,
+            rows=rows,
+            heldout_rows=rows // 100,
+            max_length=768,
+            processes=processes,
+            drop_untranslated=False,
         ),
         evaluation=dataclasses.replace(
             settings.evaluation,
-            tasks={"xquad": dataclasses.replace(settings.evaluation.tasks["xquad"], languages=["ar", "de", "en", "hi", "zh"])},
+            tasks={
+                "xquad": dataclasses.replace(
+                    settings.evaluation.tasks["xquad"], languages=["ar", "de", "en", "hi", "zh"]
+                )
+            },
         ),
     )
     os.chdir(folder)
@@ -115,7 +126,9 @@ def _write_evaluation(folder: Path) -> None:
         for i in range(2090):
             context = " ".join(rng.choices(lexicon, k=120))
             answers = {"text": [context[:5]], "answer_start": [0]}
-            rows.append({"id": str(i), "context": context, "question": " ".join(rng.choices(lexicon, k=12)), "answers": answers})
+            rows.append(
+                {"id": str(i), "context": context, "question": " ".join(rng.choices(lexicon, k=12)), "answers": answers}
+            )
         path = folder / f"xquad.{code}" / "validation-00000-of-00001.parquet"
         path.parent.mkdir(parents=True)
         pa.parquet.write_table(pa.Table.from_pylist(rows), path)

@@ -5,9 +5,9 @@
     python benchmarks/train.py --self-check                         a minute on the tiny model: everything runs
 
 TRL first runs every setting of SETTINGS once (after the first bit width: the FASTEST of them, and those that could not
-run there); its best then runs in turns with ours and the plain Trainer, so that a busy machine slows all alike. Rates are the median over the rounds of
-tokens per second of optimiser steps, the first step of each round left out. `--dropout 0` (the default here) makes
-the losses comparable digit by digit.
+run there); its best then runs in turns with ours and the plain Trainer, so that a busy machine slows all alike. Rates
+are the median over the rounds of tokens per second of optimiser steps, the first step of each round left out.
+`--dropout 0` (the default here) makes the losses comparable digit by digit.
 """
 
 import argparse
@@ -100,9 +100,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all systems")
-    parser.add_argument(
-        "--systems", nargs="+", default=[*OURS, "trl", "trainer"], choices=[*OURS, "trl", "trainer"]
-    )
+    parser.add_argument("--systems", nargs="+", default=[*OURS, "trl", "trainer"], choices=[*OURS, "trl", "trainer"])
     parser.add_argument("--trl-setting", help="skip the search, e.g. padding,True,8")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument(
@@ -142,22 +140,22 @@ class World:
         import transformers
 
         from maple.config import params
-        from maple.training import batches
         from maple.models.shapes import Shape
+        from maple.training import batches
 
         self.arguments = arguments
         self.settings = SETTINGS
         self.folder, self.scratch = scratch / "model", scratch
         self.device = torch.device(arguments.device)
         hidden, layers, heads, kv_heads, intermediate, vocabulary, window = SHAPES[arguments.shape]
-        sizes = dict(
-            hidden_size=hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            intermediate_size=intermediate,
-            vocab_size=vocabulary,
-        )
+        sizes = {
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "intermediate_size": intermediate,
+            "vocab_size": vocabulary,
+        }
         if window:
             config = transformers.MistralConfig(**sizes, sliding_window=window)
         else:
@@ -289,9 +287,8 @@ def trl(world: World, bits: int, rank: int, batching: str, mixed: bool, micro: i
 
 
 def trainer(world: World, bits: int, rank: int) -> Run:
-    from transformers import Trainer, TrainingArguments
-
     import torch
+    from transformers import Trainer, TrainingArguments
 
     def collate(examples):
         longest = max(len(e["input_ids"]) for e in examples)
@@ -312,26 +309,26 @@ def labelled(example: dict) -> dict:
 
 def common(world: World, micro: int, accumulate: int, mixed: bool) -> dict:
     recipe = world.recipe
-    return dict(
-        output_dir=str(world.scratch / "out"),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=accumulate,
-        bf16=mixed,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
-        max_grad_norm=recipe.max_grad_norm,
-        optim="adamw_torch",
-        weight_decay=recipe.weight_decay,
-        num_train_epochs=1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=world.device.type == "cpu",
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        remove_unused_columns=False,
-        dataloader_pin_memory=world.device.type == "cuda",
-    )
+    return {
+        "output_dir": str(world.scratch / "out"),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulate,
+        "bf16": mixed,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": recipe.max_grad_norm,
+        "optim": "adamw_torch",
+        "weight_decay": recipe.weight_decay,
+        "num_train_epochs": 1,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": world.device.type == "cpu",
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": world.device.type == "cuda",
+    }
 
 
 def hugging_face(world: World, bits: int, rank: int, kind, options, columns: list[dict], more: dict) -> Run:

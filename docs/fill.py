@@ -1,7 +1,7 @@
 """Fill the generated parts of README.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
 
-    python docs/fill.py            # write
-    python docs/fill.py --check    # exit 1 if it would change anything
+python docs/fill.py            # write
+python docs/fill.py --check    # exit 1 if it would change anything
 """
 
 import csv
@@ -31,7 +31,10 @@ def costs() -> str:
     with open(ROOT / "benchmarks" / "costs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = ["| command | wall time | peak memory | |", "|---|---|---|---|"]
-    lines += [f"| `{row['command']}` | {duration(int(row['seconds']))} | {row['peak_gb'] + ' GB' if row['peak_gb'] else 'not measured'} | {row['note']} |" for row in rows]
+    lines += [
+        f"| `{row['command']}` | {duration(int(row['seconds']))} | {row['peak_gb'] + ' GB' if row['peak_gb'] else 'not measured'} | {row['note']} |"
+        for row in rows
+    ]
     note = f"On {rows[0]['cores']} cores without a GPU, {rows[0]['date']}, in a fresh clone; peak memory is that of the largest process."
     return "\n".join(lines) + f"\n\n{note} `python benchmarks/costs.py FOLDER` measures it."
 

@@ -1,7 +1,7 @@
 """Write docs/PROMPTS.md: every prompt as a model sees it, filled with the first sample row of its language.
 
-    python docs/prompts.py            # write
-    python docs/prompts.py --check    # exit 1 if it would change anything
+python docs/prompts.py            # write
+python docs/prompts.py --check    # exit 1 if it would change anything
 """
 
 import csv
@@ -15,9 +15,9 @@ sys.path.insert(0, str(ROOT))
 
 from maple import tasks
 from maple.config import catalogue
-from maple.tasks import prompts
 from maple.core.errors import MapleError  # noqa: E402
 from maple.smoke import evaluation  # noqa: E402
+from maple.tasks import prompts
 
 PAGE = ROOT / "docs" / "PROMPTS.md"
 HEAD = """# Prompts

@@ -18,8 +18,21 @@ CUDA_ONLY = re.compile(r"(nvidia|cuda)-.*|triton")
 
 def compile_lock(source: str, lock: Path, *options: str) -> dict[str, str]:
     """Run uv for all platforms and Pythons from 3.11; return {package: its lines in the lock}."""
-    command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--fork-strategy=fewest",
-               "--generate-hashes", "--no-header", "--no-annotate", f"--output-file={lock.name}", *options, source]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version=3.11",
+        "--fork-strategy=fewest",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        f"--output-file={lock.name}",
+        *options,
+        source,
+    ]
     subprocess.run(command, cwd=HERE, check=True)
     return entries(lock.read_text())
 
@@ -40,7 +53,9 @@ def cpu_torch(entry: str, listing: str) -> str:
     builds = re.findall(r"^([0-9a-f]{64})  torch-(\S+?)-cp", listing, flags=re.MULTILINE)
     if {f"torch=={version}" for _, version in builds} != {f"{pin}+cpu"}:
         sys.exit(f"torch-cpu.txt does not list builds of {pin}+cpu: see README.md beside it")
-    linux = " \\\n".join([f"{pin}+cpu ; sys_platform == 'linux'", *(f"    --hash=sha256:{digest}" for digest, _ in builds)])
+    linux = " \\\n".join(
+        [f"{pin}+cpu ; sys_platform == 'linux'", *(f"    --hash=sha256:{digest}" for digest, _ in builds)]
+    )
     return f"{linux}\n{pin} ; sys_platform != 'linux' {hashes}"
 
 
@@ -57,8 +72,11 @@ def main() -> None:
     test = compile_lock("test.in", HERE / "test.txt", "--constraints=cuda.txt", *upgrade)
     write(HERE / "cuda.txt", "The pipeline, with the CUDA build of torch (runs on a CPU too)", cuda)
     write(HERE / "cpu.txt", "The pipeline, with the CPU build of torch", cpu)
-    write(HERE / "test.txt", "What the tests need on top of cpu.txt or cuda.txt",
-          {name: entry for name, entry in test.items() if name not in cuda})
+    write(
+        HERE / "test.txt",
+        "What the tests need on top of cpu.txt or cuda.txt",
+        {name: entry for name, entry in test.items() if name not in cuda},
+    )
 
 
 if __name__ == "__main__":

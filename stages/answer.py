@@ -29,14 +29,14 @@ def main(params, arguments):
         environment.settle(params)
         base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device())
         source = catalogue.models()[subject.model]
-        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
+        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
+            weights
+        )
 
     asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
     work = params.work / "predictions" / subject.name
     destination = params.folder("answers", subject.name)
-    record, spent = run.answer(
-        subject, load, asked, params.artifacts / "sources", work, destination, params.profile
-    )
+    record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
     bills.write(params, "answer", subject.name, spent | {"batch_tokens": asked.batch_tokens})
     count = sum(sheet["n"] for sheet in record["sheets"])
     print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")

@@ -1,6 +1,6 @@
 """Keep what this run cost, for git: the report and `make plan` of other clones then know it.
 
-    python -m stages.bills --profile paper
+python -m stages.bills --profile paper
 """
 
 from maple.config import bills, command

@@ -1,11 +1,11 @@
 """Print what this machine lacks for a profile; exit 1 if the run cannot succeed.
 
-    python -m stages.check --profile paper
+python -m stages.check --profile paper
 """
 
 from maple.config import command
-from maple.planning import locks, preflight
 from maple.core.errors import MapleError
+from maple.planning import locks, preflight
 
 
 def main(params, arguments):
@@ -19,7 +19,9 @@ def main(params, arguments):
         locks.keep()
     if missing:
         raise MapleError(
-            f"the {params.profile} profile cannot run here", why=f"missing: {', '.join(missing)}", do="see the lines above; nothing was started"
+            f"the {params.profile} profile cannot run here",
+            why=f"missing: {', '.join(missing)}",
+            do="see the lines above; nothing was started",
         )
 
 

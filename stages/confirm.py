@@ -1,6 +1,6 @@
 """Show what a profile costs and ask before it starts; YES=1 answers for a script. The smoke profile costs nothing.
 
-    YES=1 python -m stages.confirm --profile paper
+YES=1 python -m stages.confirm --profile paper
 """
 
 import argparse
@@ -19,7 +19,9 @@ def main(params, arguments):
     if os.environ.get("YES") == "1":
         return
     if not sys.stdin.isatty():
-        raise MapleError("nobody to ask whether to start", why="this is no terminal", do="say YES=1 to start without asking")
+        raise MapleError(
+            "nobody to ask whether to start", why="this is no terminal", do="say YES=1 to start without asking"
+        )
     if input(f"start the {params.profile} profile? [y/N] ").strip().lower() not in ("y", "yes"):
         raise MapleError("not started", why="the answer was not yes", do="change the profile's parameters, or say yes")
 

@@ -1,15 +1,15 @@
 """Fetch every source the parameters need, check it, and record what was resolved.
 
-    python -m stages.download                     # the smoke profile: made here, no network
-    python -m stages.download --profile paper     # from the Hugging Face Hub; HF_TOKEN for gated models
+python -m stages.download                     # the smoke profile: made here, no network
+python -m stages.download --profile paper     # from the Hugging Face Hub; HF_TOKEN for gated models
 """
 
 import tempfile
 from pathlib import Path
 
 from maple.config import command
-from maple.download import fetch, hub
 from maple.core.progress import size
+from maple.download import fetch, hub
 
 
 def main(params, arguments):

@@ -1,6 +1,6 @@
 """Say whether this run gave the bytes of the committed one.
 
-    python -m stages.identical --profile smoke
+python -m stages.identical --profile smoke
 """
 
 from maple.config import command

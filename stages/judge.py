@@ -1,6 +1,6 @@
 """Judge every model's AlpacaEval answers against the reference model's.
 
-    python -m stages.judge --profile smoke
+python -m stages.judge --profile smoke
 """
 
 import functools
@@ -10,9 +10,9 @@ from pathlib import Path
 from maple import tasks
 from maple.config import command
 from maple.core import storage
+from maple.core.errors import MapleError
 from maple.judging import judgements, judges, length_control
 from maple.scoring import extraction
-from maple.core.errors import MapleError
 from maple.tasks import alpaca_eval
 
 
@@ -37,7 +37,9 @@ def main(params, arguments):
             print(line(result))
     print(f"judged {len(paths)} models; every judgement is kept in {store.path}")
     if undecided:
-        print(f"{undecided} pairs have none; `dvc repro --force --single-item {params.pipeline}:judge` asks for those again")
+        print(
+            f"{undecided} pairs have none; `dvc repro --force --single-item {params.pipeline}:judge` asks for those again"
+        )
 
 
 def texts(params) -> tuple[dict[str, str], dict[str, str]]:
@@ -57,12 +59,21 @@ def pairs_of(path: Path, instructions: dict[str, str], references: dict[str, str
                 why="the answers were generated for another revision of AlpacaEval",
                 do="delete that answer folder and run `dvc repro`",
             )
-        pairs.append(judgements.Pair(row["id"], instruction, references[instruction], extraction.predict(row, tasks.get("alpaca_eval").answer_part, "none")))
+        pairs.append(
+            judgements.Pair(
+                row["id"],
+                instruction,
+                references[instruction],
+                extraction.predict(row, tasks.get("alpaca_eval").answer_part, "none"),
+            )
+        )
     return pairs
 
 
 def line(result: dict) -> str:
-    label = " (stand-in judge)" if result["stand_in"] else f" (asked at {result['endpoint']})" if result["endpoint"] else ""
+    label = (
+        " (stand-in judge)" if result["stand_in"] else f" (asked at {result['endpoint']})" if result["endpoint"] else ""
+    )
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
     rate = f"{result['winrate']:.3f} ± {result['standard_error']:.3f}"
     return f"{result['name']}: win rate {rate}, n={result['n']}{missing}{label}"

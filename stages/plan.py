@@ -9,9 +9,8 @@ import dataclasses
 from itertools import groupby
 
 from maple.config import command
-from maple.planning import cell_cost, evaluation_cost, plan, preflight
 from maple.core.progress import duration
-
+from maple.planning import cell_cost, evaluation_cost, plan, preflight
 
 HEAD = """\
                                 trainable         million  GB: weights, adapter, gradients,        fits   hours    price
@@ -38,9 +37,13 @@ def main(params, arguments):
     if found is None:
         print("DVC could not be asked what is out of date: what stands in artifacts/ counts as done")
     elif found.before:
-        print(f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too")
+        print(
+            f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too"
+        )
     print(f"device: {device.name} ({whose})")
-    print(f"tokens a pass: {recipe.micro_batch_tokens}, gradient checkpointing: {recipe.gradient_checkpointing}, path {recipe.path}")
+    print(
+        f"tokens a pass: {recipe.micro_batch_tokens}, gradient checkpointing: {recipe.gradient_checkpointing}, path {recipe.path}"
+    )
     print()
     print(HEAD)
     order = lambda line: (line.cell.base.model, -line.cell.base.bits, line.cell.rank)  # noqa: E731

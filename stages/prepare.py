@@ -1,20 +1,24 @@
 """Build one training set: choose rows by seed instruction, tokenise them for each base model, measure them.
 
-    python -m stages.prepare --dataset alpaca
+python -m stages.prepare --dataset alpaca
 """
 
 import time
 
 from maple.config import command
 from maple.core import storage
-from maple.preparation import build
 from maple.core.errors import MapleError, nearest
+from maple.preparation import build
 
 
 def main(params, arguments):
     name = arguments.dataset
     if name not in params.datasets:
-        raise MapleError(f"no training set '{name}'", why=f"{params.params_file} describes none of that name", do=nearest(name, params.datasets))
+        raise MapleError(
+            f"no training set '{name}'",
+            why=f"{params.params_file} describes none of that name",
+            do=nearest(name, params.datasets),
+        )
     started = time.monotonic()
     found = build.prepare(params, name)
     page = (params.artifacts / "prepared" / name / "examples.md").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """Make a profile of your own from another one's parameters: a folder in profiles/ to edit and run.
 
-    make profile NAME=mine
-    python -m stages.profile --name mine --profile smoke
+make profile NAME=mine
+python -m stages.profile --name mine --profile smoke
 """
 
 import argparse
@@ -28,9 +28,15 @@ def make(name: str, template: str) -> str:
     """Write profiles/<name>/params.yaml; the Makefile adds dvc.yaml. Returns what to do next."""
     folder = params.PROFILES / name
     if not re.fullmatch(params.NAME, name) or name == "smoke":
-        raise MapleError(f"'{name}' names no new profile", why="a profile is a folder of small letters, digits and hyphens", do="choose another name")
+        raise MapleError(
+            f"'{name}' names no new profile",
+            why="a profile is a folder of small letters, digits and hyphens",
+            do="choose another name",
+        )
     if folder.exists():
-        raise MapleError(f"{folder} is there already", why="nothing is overwritten", do="choose another name, or edit that folder")
+        raise MapleError(
+            f"{folder} is there already", why="nothing is overwritten", do="choose another name, or edit that folder"
+        )
     text = params.path_of(template).read_text(encoding="utf-8")
     for key, value in (("profile", name), ("params_file", folder / "params.yaml"), ("root", "../..")):
         text = re.sub(rf"(?m)^{key}: [^\s#]+", f"{key}: {value}", text)

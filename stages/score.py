@@ -10,6 +10,7 @@ That is no DVC stage: nothing else reads OUT. Stopped, the same command goes on 
 """
 
 import argparse
+
 from maple.config import command
 from maple.config.params import EXPERIMENT
 from maple.core import storage
@@ -60,11 +61,20 @@ if __name__ == "__main__":
         name={"choices": ("grid", EXPERIMENT), "default": "grid", "help": "whose stored answers (default: grid)"},
         model={"help": "folder of a base model in Hugging Face layout, to be asked first"},
         adapter={"help": "folder of a LoRA adapter (default: none)"},
-        bits={"type": int, "choices": (4, 8, 16), "help": "bit width of the base (default: the one the adapter was trained on, else 16)"},
+        bits={
+            "type": int,
+            "choices": (4, 8, 16),
+            "help": "bit width of the base (default: the one the adapter was trained on, else 16)",
+        },
         tasks={"help": "tasks, with commas between them"},
         languages={"help": "language codes, with commas (default: the profile's)"},
         limit={"type": rows, "help": "rows per language, a sample by the profile's evaluation.seed (default: all)"},
-        shots={"type": int, "choices": range(9), "metavar": "0..8", "help": "examples in the prompt (default: the profile's)"},
+        shots={
+            "type": int,
+            "choices": range(9),
+            "metavar": "0..8",
+            "help": "examples in the prompt (default: the profile's)",
+        },
         sources={"help": "folder with datasets/<key>/<upstream path> (default: what the download stage fetched)"},
         out={"help": "score folder to write"},
     )

@@ -19,11 +19,19 @@ from maple.scoring import score_record
 def main(params, arguments):
     for option in ("tasks", "out"):
         if not getattr(arguments, option):
-            raise MapleError(f"--{option} is missing", why="--model asks a model of your own", do=f"add --{option}; --help says what it takes")
+            raise MapleError(
+                f"--{option} is missing",
+                why="--model asks a model of your own",
+                do=f"add --{option}; --help says what it takes",
+            )
     weights, adapter = Path(arguments.model), Path(arguments.adapter) if arguments.adapter else None
     out = Path(arguments.out)
     if out.exists() and any(out.iterdir()) and not (out / "record.json").exists():
-        raise MapleError(f"{out} holds something else", why="the score folder replaces it as a whole", do="name an empty or new folder")
+        raise MapleError(
+            f"{out} holds something else",
+            why="the score folder replaces it as a whole",
+            do="name an empty or new folder",
+        )
     subject = subject_of(weights, adapter, arguments.bits)
     for note in subject.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -35,7 +43,9 @@ def main(params, arguments):
         environment.settle(params)
         base = loading.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, loading.device())
         source = adapter_check.base_in(weights)
-        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(weights)
+        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
+            weights
+        )
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
     asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
@@ -44,12 +54,17 @@ def main(params, arguments):
     found = score_record.score(answers, asked, params.scoring, out)
     print("task      lang metric     value  95 % interval    n    chance")
     for row in found["scores"]:
-        values = [one["scores"][row["metric"]] for one in storage.read_jsonl_gz(out / f"{row['task']}-{row['language']}.jsonl.gz")]
+        values = [
+            one["scores"][row["metric"]]
+            for one in storage.read_jsonl_gz(out / f"{row['task']}-{row['language']}.jsonl.gz")
+        ]
         rng = np.random.default_rng(params.tables.seed)
         _, low, high = bootstrap.interval(values, params.tables.bootstrap_samples, params.tables.confidence, rng)
         chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
         interval = f"{low:.3f} to {high:.3f}"
-        print(f"{row['task']:9s} {row['language']:4s} {row['metric']:9s} {row['value']:6.3f}  {interval} {row['n']:5d}    {chance}")
+        print(
+            f"{row['task']:9s} {row['language']:4s} {row['metric']:9s} {row['value']:6.3f}  {interval} {row['n']:5d}    {chance}"
+        )
     print(f"every answer: {answers}; every score: {out}")
 
 
@@ -75,8 +90,12 @@ def subject_of(weights, adapter, bits):
 def contents(folder):
     """Names, sizes and times of a folder's files; hashing a base model takes longer than loading it."""
     if not folder.is_dir():
-        raise MapleError(f"{folder} is no folder", why="a model or adapter is a folder in Hugging Face layout", do="correct the path")
-    return sorted([path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in folder.iterdir() if path.is_file())
+        raise MapleError(
+            f"{folder} is no folder", why="a model or adapter is a folder in Hugging Face layout", do="correct the path"
+        )
+    return sorted(
+        [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in folder.iterdir() if path.is_file()
+    )
 
 
 def chosen(evaluated, arguments):
@@ -84,7 +103,9 @@ def chosen(evaluated, arguments):
     asked = {}
     for name in arguments.tasks.split(","):
         if name not in evaluated.tasks:
-            raise MapleError(f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, evaluated.tasks))
+            raise MapleError(
+                f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, evaluated.tasks)
+            )
         options = evaluated.tasks[name]
         codes = arguments.languages.split(",") if arguments.languages else options.languages
         codes = [code for code in codes if code in tasks.get(name).codes]

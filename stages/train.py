@@ -1,7 +1,7 @@
 """Finetune one adapter: a cell of the grid, or the experiment.
 
-    python -m stages.train --name mistral-7b-8bit.alpaca.r8.s42
-    python -m stages.train --name experiment
+python -m stages.train --name mistral-7b-8bit.alpaca.r8.s42
+python -m stages.train --name experiment
 """
 
 import contextlib

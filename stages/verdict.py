@@ -13,8 +13,8 @@ from pathlib import Path
 
 from maple.config import params
 from maple.core import storage
-from maple.results import compare
 from maple.core.errors import MapleError
+from maple.results import compare
 
 
 def main() -> int:

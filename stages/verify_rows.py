@@ -40,7 +40,9 @@ def main(params, arguments):
             repaired = sum(example.repaired for example in task.examples(folder, code, split, True))
             ids[split][code] = {example.id for example in examples}
             balance = collections.Counter(e.reference for e in examples if isinstance(e.reference, int))
-            table.append([code, split, len(examples), "/".join(str(balance[k]) for k in sorted(balance)) or "-", repaired])
+            table.append(
+                [code, split, len(examples), "/".join(str(balance[k]) for k in sorted(balance)) or "-", repaired]
+            )
             if task.name == "xcopa":
                 expected = XCOPA_WRONG.get(code, (0, 0))[split == "test"]
                 if repaired != expected:

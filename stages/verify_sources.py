@@ -1,14 +1,14 @@
 """Ask the Hub for every pin of sources.yaml and print what it answers; exit 1 if one cannot be used.
 
-    make verify-sources        # metadata only, no file is fetched
+make verify-sources        # metadata only, no file is fetched
 """
 
 import sys
 
 from maple.config import catalogue, command
-from maple.download import fetch, hub
 from maple.core.errors import MapleError
 from maple.core.progress import size
+from maple.download import fetch, hub
 
 
 def main(params, arguments):
@@ -26,7 +26,11 @@ def main(params, arguments):
             failures.append(f"{error.what}\n  {error.why}")
         verdict = "failed" if found == "-" else "ok"
         table.append([source.key, source.hub_id, source.revision[:12], commit, found, source.licence, verdict])
-    print(tabulate(table, headers=["source", "repository", "pin", "commit", "all splits and languages", "licence", "verdict"]))
+    print(
+        tabulate(
+            table, headers=["source", "repository", "pin", "commit", "all splits and languages", "licence", "verdict"]
+        )
+    )
     if failures:
         print(f"\n{len(failures)} of {len(table)} pins cannot be used", *failures, sep="\n", file=sys.stderr)
         sys.exit(1)

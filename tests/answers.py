@@ -1,4 +1,6 @@
-"""Made-up answers of the made-up grid, in the scripts of their languages, as answer and score leave them in their folders."""
+"""Made-up answers of the made-up grid, in the scripts of their languages, as answer and score leave them in their
+folders.
+"""
 
 import synthetic
 

@@ -1,6 +1,6 @@
 """Run the real download in a process of its own, since the Hub's client reads its environment at import.
 
-    python tests/fetch.py SOURCES.yaml CODES SPLITS      every source of the file, into ./artifacts/tiny
+python tests/fetch.py SOURCES.yaml CODES SPLITS      every source of the file, into ./artifacts/tiny
 """
 
 import dataclasses
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from maple.config import catalogue, params
-from maple.download import fetch, hub
 from maple.core.errors import MapleError
+from maple.download import fetch, hub
 
 if __name__ == "__main__":
     settings = dataclasses.replace(params.load(), profile="tiny")

@@ -81,7 +81,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
         commit = self.hub.commits.get(name, revision)
         if wanted is None:
-            described = {"id": name, "sha": commit, "private": False, "gated": name in self.hub.gated, "tags": [], "downloads": 0}
+            described = {
+                "id": name,
+                "sha": commit,
+                "private": False,
+                "gated": name in self.hub.gated,
+                "tags": [],
+                "downloads": 0,
+            }
             return self._reply(200, described | {"likes": 0, "siblings": self.hub.listing(kind, name)})
         if name in self.hub.gated:
             status = 403 if self.headers.get("Authorization") else 401

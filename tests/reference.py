@@ -25,7 +25,9 @@ def written(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
     ends = sorted(generate.end_tokens(model, tokeniser))
     texts = []
     for prompt in prompts:
-        tokens = torch.tensor([encoding.encode(tokeniser, prompt)[-(loglikelihood.context_length(model) - max_new_tokens) :]])
+        tokens = torch.tensor(
+            [encoding.encode(tokeniser, prompt)[-(loglikelihood.context_length(model) - max_new_tokens) :]]
+        )
         found = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),

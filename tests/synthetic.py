@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maple.results import collect
-from maple.upstream import languages
 from maple.config.cell import Base, Cell, grid
 from maple.config.params import Params, parse
+from maple.results import collect
+from maple.upstream import languages
 
 MODELS = ("llama-2-7b", "mistral-7b")
 DATASETS = ("multialpaca", "bactrian-x-22", "bactrian-x-11", "alpaca")
@@ -80,7 +80,9 @@ def task_languages(task: str) -> list[str]:
 def params(**tables_options) -> Params:
     """The paper profile's parameters, with options of its `tables` block changed, and fewer resamples for speed."""
     found = parse(Path("profiles/paper/params.yaml"))
-    return dataclasses.replace(found, tables=dataclasses.replace(found.tables, **{"bootstrap_samples": 200} | tables_options))
+    return dataclasses.replace(
+        found, tables=dataclasses.replace(found.tables, **{"bootstrap_samples": 200} | tables_options)
+    )
 
 
 def names() -> list[str]:

@@ -10,15 +10,15 @@ import transformers
 transformers.utils.logging.disable_progress_bar()
 
 VOCABULARY = 128
-SHAPE = dict(
-    vocab_size=VOCABULARY,
-    hidden_size=64,
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=512,
-)
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
 
 
 def model(kind: str = "llama", **changes):
@@ -44,7 +44,12 @@ def save_rows(path: Path, count: int = 24, seed: int = 0, longest: int = 40) -> 
         rows["language"].append("en")
         rows["id"].append(f"toy-{i}")
     schema = pa.schema(
-        [("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int32()), ("language", pa.string()), ("id", pa.string())]
+        [
+            ("input_ids", pa.list_(pa.int32())),
+            ("answer_start", pa.int32()),
+            ("language", pa.string()),
+            ("id", pa.string()),
+        ]
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.ipc.new_file(str(path), schema) as writer:

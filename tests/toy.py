@@ -39,33 +39,39 @@ def tokeniser(kind: str = "bytes", bos: bool = True) -> PreTrainedTokenizerFast:
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
         )
         letters = [f"<0x{i:02X}>" for i in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<s>", "</s>", "<unk>", *letters], show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=["<s>", "</s>", "<unk>", *letters], show_progress=False
+        )
     made.train_from_iterator(TEXTS * 3, trainer)
     # Llama's byte pieces are ordinary tokens; special ones would be left out of what is generated.
     content = json.loads(made.to_str())
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["content"].startswith("<0x")]
     made = Tokenizer.from_str(json.dumps(content))
     if bos:
-        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))])
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+        )
     named = {"bos_token": "<s>"} if bos else {}
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>", **named)
 
 
 def model(kind: str = "llama", window: int | None = None, context: int = 512, dtype=torch.float32, **changes):
-    """A model of one of transformers' types: two random layers, weights large enough for tokens to matter; heads share keys, as in Mistral."""
+    """A model of one of transformers' types: two random layers, weights large enough for tokens to matter; heads
+    share keys, as in Mistral.
+    """
     torch.manual_seed(0)
-    shape = dict(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": context,
+        "initializer_range": 0.2,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     if kind == "mistral":
         shape["sliding_window"] = window
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape | changes)).to(dtype).eval()

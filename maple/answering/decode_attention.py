@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from maple.answering.tree_attention import Prefix
 from maple.answering.prefix_tree import Row
+from maple.answering.tree_attention import Prefix
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 Layers = Iterator[KeysAndValues]
@@ -40,7 +40,14 @@ class Decoding:
     # Places for written tokens, added this many at a time.
     BLOCK = 64
 
-    def __init__(self, rows: Sequence[Row], prefix: Prefix, kept: Sequence[Prefix], leaves: Sequence[tuple[int, int]], device: torch.device):
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        prefix: Prefix,
+        kept: Sequence[Prefix],
+        leaves: Sequence[tuple[int, int]],
+        device: torch.device,
+    ):
         self.prefix, self.written, self._device = prefix, 0, device
         longest = max(part.length for part in kept)
         self._depths, until = (np.zeros((len(rows), longest), np.int64) for _ in range(2))
@@ -89,7 +96,9 @@ class Decoding:
             for part, index in zip(self._parts, of_prompts):
                 part.own.append((keys.index_select(1, index), values.index_select(1, index)))
         self._order = np.concatenate([part.prompts for part in self._parts])
-        self._there, self._back = (torch.from_numpy(index).to(self._device) for index in (self._order, np.argsort(self._order)))
+        self._there, self._back = (
+            torch.from_numpy(index).to(self._device) for index in (self._order, np.argsort(self._order))
+        )
 
     def attend(self, layer: int, query, key, value, scaling: float, window: int | None) -> torch.Tensor:
         """(prompts, heads, width), from (1, heads, prompts, width)."""
@@ -102,7 +111,10 @@ class Decoding:
 
     def _by_part(self, *tensors: torch.Tensor) -> Iterator[tuple[Part, ...]]:
         """Each part with its prompts' share of tensors (key heads, prompts, ...)."""
-        return zip(self._parts, *(tensor[:, self._there].split([len(part.prompts) for part in self._parts], 1) for tensor in tensors))
+        return zip(
+            self._parts,
+            *(tensor[:, self._there].split([len(part.prompts) for part in self._parts], 1) for tensor in tensors),
+        )
 
     def _attend(self, part: Part, layer: int, query, key, value, window: int | None) -> torch.Tensor:
         """(key heads, prompts, heads of each, width)."""
@@ -156,7 +168,9 @@ def _taken(kept: Sequence[Prefix], longest: int) -> Layers:
     """Layer by layer out of `kept`: keys and values of all rows, padded to the longest, key heads first."""
     while kept[0].keys:
         layer = [(part.keys.pop(0), part.values.pop(0)) for part in kept]
-        padded = ([F.pad(tensor, (0, 0, 0, longest - tensor.shape[2])) for tensor in tensors] for tensors in zip(*layer))
+        padded = (
+            [F.pad(tensor, (0, 0, 0, longest - tensor.shape[2])) for tensor in tensors] for tensors in zip(*layer)
+        )
         yield tuple(torch.cat(tensors).transpose(0, 1) for tensors in padded)
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 # A letter of any script and then a space, in the spellings that vocabularies have for it. In a byte-level vocabulary a
-# space or line break before the space is spelled as a letter too (\u0120, \u010a, \u0109, \u010d): such a token cuts no word.
+# space or line break before the space is spelled as a letter too (\u0120, \u010a, \u0109, \u010d): such a token cuts no
+# word.
 _ACROSS_WORDS = re.compile("(?![\u0120\u010a\u0109\u010d])[^\\W\\d_][ \u0120\u2581]")
 
 
@@ -46,7 +47,10 @@ def pairs(tokeniser: Any, requests: Sequence[tuple[str, Sequence[str]]]) -> list
     keeps those that it has alone, also where its last letters and the answer's first would merge into one token.
     Spaces at the end of the prompt belong to the answer; an empty prompt stands for `first_token`.
     """
-    groups = [[context.rstrip(), *(context + answer for answer in answers)] if context else [] for context, answers in requests]
+    groups = [
+        [context.rstrip(), *(context + answer for answer in answers)] if context else []
+        for context, answers in requests
+    ]
     first, found = first_token(tokeniser), []
     for (context, answers), encoded in zip(requests, encode_groups(tokeniser, groups), strict=True):
         if context:
@@ -68,7 +72,11 @@ def _in_pieces(tokeniser: Any, groups: Sequence[Sequence[str]]) -> list[list[lis
     # A tokeniser that puts a space before each text wants the pieces without their own.
     for space in (0, 1):
         sample = _joined(tokeniser, [groups[i] for i in some], [cuts[i] for i in some], space)
-        if all(tokens == encode(tokeniser, text) for i, found in zip(some, sample) for text, tokens in zip(groups[i], found)):
+        if all(
+            tokens == encode(tokeniser, text)
+            for i, found in zip(some, sample)
+            for text, tokens in zip(groups[i], found)
+        ):
             return _joined(tokeniser, groups, cuts, space)
     return None
 
@@ -94,7 +102,9 @@ def _last_cut(text: str, after: int) -> int | None:
     return None
 
 
-def _joined(tokeniser: Any, groups: Sequence[Sequence[str]], cuts: list[list[int]], space: int) -> list[list[list[int]]]:
+def _joined(
+    tokeniser: Any, groups: Sequence[Sequence[str]], cuts: list[list[int]], space: int
+) -> list[list[list[int]]]:
     first = _first_text(tokeniser)
     # Pieces by (text, whether it stands at the beginning), each tokenised once.
     keys: dict[tuple[str, bool], list[int]] = {}

@@ -1,8 +1,10 @@
-"""A forward pass over rows of maple/answering/prefix_tree.py: no padding in the layers, shared prefixes once, logits where they are read.
+"""A forward pass over rows of maple/answering/prefix_tree.py: no padding in the layers, shared prefixes once, logits
+where they are read.
 
-All rows of a batch stand end to end in one sequence for every layer but attention (maple/answering/tree_attention.py). This
-works through transformers' own interface for attention functions, so the layers, an adapter in them and quantised
-weights are what they always are; a model's sliding window is respected because the window arrives with each call.
+All rows of a batch stand end to end in one sequence for every layer but attention
+(maple/answering/tree_attention.py). This works through transformers' own interface for attention functions, so the
+layers, an adapter in them and quantised weights are what they always are; a model's sliding window is respected
+because the window arrives with each call.
 """
 
 import contextlib
@@ -14,10 +16,10 @@ import torch
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import rotate_half
 
+from maple.answering.prefix_tree import Group, Row
+from maple.answering.tree_attention import Prefix, TreeLayout
 from maple.core.errors import MapleError
 from maple.models.architectures import SHARED
-from maple.answering.tree_attention import TreeLayout, Prefix
-from maple.answering.prefix_tree import Group, Row
 
 NAME = "maple_packed"
 # How many logits are made at a time: 64 MB of them in float32 on a GPU, and on a CPU as many as stay in its cache.
@@ -80,7 +82,9 @@ def _attend(module, query, key, value, attention_mask, scaling=None, sliding_win
 AttentionInterface.register(NAME, _attend)
 
 
-def hidden(model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True) -> tuple[torch.Tensor, TreeLayout]:
+def hidden(
+    model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True
+) -> tuple[torch.Tensor, TreeLayout]:
     """Last hidden states at the rows' marks, in their order: (marks, width), none unless `read`; and the layout with
     what it kept."""
     device = causal(model).device
@@ -91,18 +95,29 @@ def hidden(model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, 
     return states(model, tokens, layout.depths, layout, torch.tensor(places, dtype=torch.long, device=device)), layout
 
 
-def states(model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, places: torch.Tensor | None = None) -> torch.Tensor:
+def states(
+    model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, places: torch.Tensor | None = None
+) -> torch.Tensor:
     """Last hidden states (width) of tokens at depths, which see what `layout.attend` lets them see; of all tokens, or
     at some places only."""
     inner, found = causal(model).model, torch.from_numpy(tokens).to(depths.device)
     with attention(model):
         if places is None or type(inner.layers[-1]).__name__ not in _KNOWN_LAYERS:
-            out = inner(input_ids=found[None], position_ids=depths[None], use_cache=False, layout=layout).last_hidden_state[0]
+            out = inner(
+                input_ids=found[None], position_ids=depths[None], use_cache=False, layout=layout
+            ).last_hidden_state[0]
             return out if places is None else out[places]
         out = inner.embed_tokens(found[None])
         rotary = inner.rotary_emb(out, position_ids=depths[None])
         for layer in inner.layers[:-1]:
-            out = layer(out, attention_mask=None, position_ids=depths[None], position_embeddings=rotary, use_cache=False, layout=layout)
+            out = layer(
+                out,
+                attention_mask=None,
+                position_ids=depths[None],
+                position_embeddings=rotary,
+                use_cache=False,
+                layout=layout,
+            )
         return inner.norm(_at(inner.layers[-1], out, rotary, layout, places))[0]
 
 
@@ -110,7 +125,13 @@ def states(model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, pl
 _KNOWN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
 
 
-def _at(layer: Any, states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], layout: TreeLayout, places: torch.Tensor) -> torch.Tensor:
+def _at(
+    layer: Any,
+    states: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    layout: TreeLayout,
+    places: torch.Tensor,
+) -> torch.Tensor:
     """The layer's output (1, places, width) at some places: every token's keys and values, and nothing else of it."""
     block, (cos, sin) = layer.self_attn, rotary
     normed = layer.input_layernorm(states)

@@ -9,10 +9,10 @@ import torch
 
 from maple.answering import encoding, forward, prefix_tree
 from maple.answering.decode_attention import Decoding
-from maple.core.errors import MapleError
 from maple.answering.loglikelihood import Failed, Usage, context_length
-from maple.answering.tree_attention import Prefix
 from maple.answering.prefix_tree import Group, Row
+from maple.answering.tree_attention import Prefix
+from maple.core.errors import MapleError
 
 # Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
 # answer takes one small forward pass per token, so it pays to write many answers at once.
@@ -84,7 +84,10 @@ def generate_batches(
         )
     usage = usage or Usage()
     ending = Ending(tokeniser, end_tokens(model, tokeniser), tuple(stop), max_new_tokens)
-    encoded = [tokens[max_new_tokens - context :] for (tokens,) in encoding.encode_groups(tokeniser, [[prompt] for prompt in prompts])]
+    encoded = [
+        tokens[max_new_tokens - context :]
+        for (tokens,) in encoding.encode_groups(tokeniser, [[prompt] for prompt in prompts])
+    ]
     for index, tokens in enumerate(encoded):
         if not tokens:
             raise Failed(index, "its prompt has no tokens")
@@ -141,11 +144,19 @@ def _answer_or_halve(model, rows, prefix, batch_tokens, encoded, ending, usage) 
 
 
 def _answer(
-    model: Any, rows: list[Row], prefix: Prefix, batch_tokens: int, encoded: list[list[int]], ending: Ending, usage: Usage
+    model: Any,
+    rows: list[Row],
+    prefix: Prefix,
+    batch_tokens: int,
+    encoded: list[list[int]],
+    ending: Ending,
+    usage: Usage,
 ) -> dict[int, str]:
     """{place of a prompt: text} for the prompts that end in the rows (longest row first)."""
     leaves = [(number, place) for number, row in enumerate(rows) for place, _ in row.marks]
-    decoding = Decoding(rows, prefix, _read(model, rows, prefix, batch_tokens, usage), leaves, forward.causal(model).device)
+    decoding = Decoding(
+        rows, prefix, _read(model, rows, prefix, batch_tokens, usage), leaves, forward.causal(model).device
+    )
     alive = [index for row in rows for _, index in row.marks]
     usage.asked += sum(len(encoded[index]) for index in alive)
     tokens = [encoded[index][-1] for index in alive]

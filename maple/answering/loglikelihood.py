@@ -1,7 +1,7 @@
 """Log-likelihoods of answers after a prompt, equal to lm-evaluation-harness's to 1e-3 in fp32.
 
-As the harness does it, prompt and answer are split as maple/answering/encoding.py says, and what exceeds the model's context
-is cut off from the left. What prompts share is computed once (maple/answering/prefix_tree.py).
+As the harness does it, prompt and answer are split as maple/answering/encoding.py says, and what exceeds the model's
+context is cut off from the left. What prompts share is computed once (maple/answering/prefix_tree.py).
 """
 
 import math
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from maple.answering import encoding, forward, prefix_tree
-from maple.answering.tree_attention import Prefix
 from maple.answering.prefix_tree import Group, Row
+from maple.answering.tree_attention import Prefix
 
 Request = tuple[str, Sequence[str]]
 
@@ -78,7 +78,12 @@ def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[l
 
 @torch.inference_mode()
 def score(
-    model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int, done: Collection[int] = (), usage: Usage | None = None
+    model: Any,
+    tokeniser: Any,
+    requests: Sequence[Request],
+    batch_tokens: int,
+    done: Collection[int] = (),
+    usage: Usage | None = None,
 ) -> Iterator[dict[int, list[OptionScore]]]:
     """Yield {place of a request: scores of its options} batch by batch, all but those in `done`. Raises Failed.
 
@@ -96,7 +101,9 @@ def score(
         read = len(option.tokens) - 1
         marks.append([(depth, (place, depth, option.tokens[depth + 1])) for depth in range(read - option.answer, read)])
         usage.asked += read if owner[place] not in done else 0
-    plan = prefix_tree.plan([np.array(option.tokens[:-1]) for option in options], marks, forward.balance(model), prefix_tree.PASS)
+    plan = prefix_tree.plan(
+        [np.array(option.tokens[:-1]) for option in options], marks, forward.balance(model), prefix_tree.PASS
+    )
 
     found: list[dict[int, tuple[float, bool]]] = [{} for _ in options]
     missing = [sum(option.answer for option in request) for request in by_request]
@@ -108,14 +115,18 @@ def score(
             missing[owner[place]] -= 1
             touched.add(owner[place])
         finished = sorted(index for index in touched if not missing[index] and index not in done)
-        scores = {index: [_total(options[i], found[i]) for i in range(first[index], first[index + 1])] for index in finished}
+        scores = {
+            index: [_total(options[i], found[i]) for i in range(first[index], first[index + 1])] for index in finished
+        }
         wrong = [index for index in finished if not all(math.isfinite(option.logprob) for option in scores[index])]
         if wrong:
             raise Failed(_culprit(model, tokeniser, requests, wrong), "its log-likelihood is not a number")
         yield scores
 
 
-def _passes(model: Any, plan: list[Group], batch_tokens: int, wanted: Callable) -> Iterator[tuple[int, list, torch.Tensor]]:
+def _passes(
+    model: Any, plan: list[Group], batch_tokens: int, wanted: Callable
+) -> Iterator[tuple[int, list, torch.Tensor]]:
     """(tokens computed, payloads of the marks, hidden states there) of each forward pass in which a mark is wanted."""
     prefixes = forward.Prefixes(model)
     for group in plan:
@@ -175,7 +186,9 @@ def _culprit(model: Any, tokeniser: Any, requests: Sequence[Request], wrong: lis
     return wrong[0]
 
 
-def loglikelihoods(model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int) -> list[list[OptionScore]]:
+def loglikelihoods(
+    model: Any, tokeniser: Any, requests: Sequence[Request], batch_tokens: int
+) -> list[list[OptionScore]]:
     """The scores of each request's options, in the order of the requests; `batch_tokens` per forward pass."""
     found: dict[int, list[OptionScore]] = {}
     for batch in score(model, tokeniser, requests, batch_tokens):

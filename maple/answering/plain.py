@@ -1,7 +1,7 @@
 """The plain way to answers: transformers' own forward pass and `generate`, one row at a time.
 
-Slow, and right for every causal model that transformers knows: nothing of the model is replaced. `evaluation.path: plain`
-takes it, so a new model can be asked on the first day; the record says so.
+Slow, and right for every causal model that transformers knows: nothing of the model is replaced. `evaluation.path:
+plain` takes it, so a new model can be asked on the first day; the record says so.
 """
 
 import math

@@ -24,7 +24,8 @@ PASS = 512
 
 @dataclass(eq=False)
 class Node:
-    """A stretch of tokens that all sequences below share: `tokens[start:end]` of a sequence, counted from its beginning.
+    """A stretch of tokens that all sequences below share: `tokens[start:end]` of a sequence, counted from its
+    beginning.
 
     `size` counts the tokens of the whole subtree; `marks` says at which depths something is read off: (depth, payload).
     """

@@ -78,8 +78,8 @@ def _fit(asked: Sheet, example: Example, room: int, count: Callable[[str], int])
     most_bytes = max(len(text.encode("utf-8")) for text in answers)
 
     def fits(text: str) -> bool:
-        # A token covers at least one byte, so most questions need not be tokenised, and most others once; 8 for begin and
-        # end of text, and what changes where the two meet. Else each option is counted: the one with the most bytes
+        # A token covers at least one byte, so most questions need not be tokenised, and most others once; 8 for begin
+        # and end of text, and what changes where the two meet. Else each option is counted: the one with the most bytes
         # need not have the most tokens.
         return (
             len(text.encode("utf-8")) + most_bytes + 8 <= room

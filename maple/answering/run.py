@@ -27,7 +27,13 @@ SCHEMA = "maple.answers/1"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 # Where the code begins that turns examples into answers. Answers stored by other code than this and all that it imports
 # from these two packages are not used.
-ENGINE = ("answering/questions.py", "answering/loglikelihood.py", "answering/generate.py", "answering/plain.py", "models/loading.py")
+ENGINE = (
+    "answering/questions.py",
+    "answering/loglikelihood.py",
+    "answering/generate.py",
+    "answering/plain.py",
+    "models/loading.py",
+)
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,22 @@ def answer(
         if not described["notes"]:
             del described["notes"]
         record = {"schema": SCHEMA, "profile": profile, **described, "sheets": listed}
-        record["sources"] = {key: entries[key] for key in sorted({asked.task.source for asked in sheets} & set(entries))}
+        record["sources"] = {
+            key: entries[key] for key in sorted({asked.task.source for asked in sheets} & set(entries))
+        }
         record["versions"] = versions
         storage.write_json(folder / "record.json", record)
     return record, bill.total(load_seconds=round(loaded.seconds, 3), tasks=spent)
 
 
 def answers(
-    asked: Sheet, subject: Subject, loaded: Loaded, evaluation: Evaluation, work: Path, versions: dict[str, str], bar: Progress
+    asked: Sheet,
+    subject: Subject,
+    loaded: Loaded,
+    evaluation: Evaluation,
+    work: Path,
+    versions: dict[str, str],
+    bar: Progress,
 ) -> tuple[AnswerStore, dict[str, int]]:
     """The sealed store of a sheet's answers; how many of them an earlier run gave, and the tokens this run cost."""
     options = dataclasses.asdict(asked.options)
@@ -202,7 +216,13 @@ def _kept(question: Question, found: Any) -> dict[str, Any]:
         row["output"] = found
     else:
         row["options"] = [
-            {"text": text, "logprob": round(score.logprob, 6), "tokens": score.tokens, "bytes": score.bytes, "greedy": score.greedy}
+            {
+                "text": text,
+                "logprob": round(score.logprob, 6),
+                "tokens": score.tokens,
+                "bytes": score.bytes,
+                "greedy": score.greedy,
+            }
             for text, score in zip(question.options, found)
         ]
     notes = {"shots_dropped": question.shots_dropped, "shortened": question.shortened}
@@ -220,7 +240,9 @@ def _line(asked: Sheet, store: AnswerStore, example: Any) -> dict[str, Any]:
 
 
 def _listed(asked: Sheet, subject: Subject, revision: str, versions: dict[str, str]) -> dict[str, Any]:
-    """What a sheet's answers depend on besides the model's weights; `texts` covers every character shown to the model."""
+    """What a sheet's answers depend on besides the model's weights; `texts` covers every character shown to the
+    model.
+    """
     options = asked.options
     return {
         "task": asked.task.name,

@@ -21,9 +21,9 @@ SCHEMA = "maple.predictions/1"
 class AnswerStore:
     """`rows` holds the answers so far by example id; `sealed` says that they are all there, those `wanted` at least.
 
-        store = AnswerStore(folder / "xnli-ar.jsonl", {"task": "xnli", "split": "test"})
-        store.append([{"id": "0", "output": "True"}])
-        store.seal()
+    store = AnswerStore(folder / "xnli-ar.jsonl", {"task": "xnli", "split": "test"})
+    store.append([{"id": "0", "output": "True"}])
+    store.seal()
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], wanted: Collection[str] = ()):
@@ -51,7 +51,9 @@ class AnswerStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise MapleError(f"could not write {self.part}", why=str(error), do="free some space, then run the command again") from error
+            raise MapleError(
+                f"could not write {self.part}", why=str(error), do="free some space, then run the command again"
+            ) from error
         self.rows |= {row["id"]: row for row in rows}
 
     def seal(self) -> None:

@@ -1,4 +1,5 @@
-"""Attention over rows of maple/answering/prefix_tree.py: each token sees its own path in its row, and the prefix that all rows continue.
+"""Attention over rows of maple/answering/prefix_tree.py: each token sees its own path in its row, and the prefix that
+all rows continue.
 
 Rows of similar length stand in a padded block together. On a CPU the prefix's keys and values are met by all tokens
 at once; elsewhere, and under a sliding window that cuts the prefix, each row gets a copy of them.
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 
 from maple.answering.prefix_tree import Row
 
-# Rows of unlike length are cut into more blocks, each with less padding. One more block pays when it saves at least this
-# many pairs of a query and a key. The GPU's number is an assumption: what a card computes while the block is launched.
+# Rows of unlike length are cut into more blocks, each with less padding. One more block pays when it saves at least
+# this many pairs of a query and a key. The GPU's number is an assumption: what a card computes while the block is
+# launched.
 WORTH, WORTH_ON_GPU = 50_000, 2_000_000
 # On a CPU, queries are taken this many at a time. The keys that come after all of them are then left out.
 QUERIES = 128
@@ -32,7 +34,10 @@ class Prefix:
         """Both as one, where this was computed after `before`."""
         if not before.length:
             return self
-        keys, values = ([torch.cat(pair, 2) for pair in zip(*two)] for two in ((before.keys, self.keys), (before.values, self.values)))
+        keys, values = (
+            [torch.cat(pair, 2) for pair in zip(*two)]
+            for two in ((before.keys, self.keys), (before.values, self.values))
+        )
         return Prefix(before.length + self.length, keys, values)
 
 
@@ -56,9 +61,13 @@ class TreeLayout:
     def attend(self, layer: int, query, key, value, scaling: float, window: int | None) -> torch.Tensor:
         """(tokens, heads, width), from (1, heads, tokens, width)."""
         parts = zip(self._blocks, *(tensor.split(self._sizes, 2) for tensor in (query, key, value)))
-        return _joined([block.attend(layer, q, *block.keys_and_values(k, v), scaling, window) for block, q, k, v in parts], 0)
+        return _joined(
+            [block.attend(layer, q, *block.keys_and_values(k, v), scaling, window) for block, q, k, v in parts], 0
+        )
 
-    def attend_at(self, layer: int, query, key, value, scaling: float, window: int | None, places: torch.Tensor) -> torch.Tensor:
+    def attend_at(
+        self, layer: int, query, key, value, scaling: float, window: int | None, places: torch.Tensor
+    ) -> torch.Tensor:
         """As `attend`, for the queries (1, heads, places, width) of some places among the tokens, block after block."""
         found, start = [], 0
         for block, k, v in zip(self._blocks, *(tensor.split(self._sizes, 2) for tensor in (key, value))):
@@ -101,7 +110,9 @@ class Block:
         lengths = np.array([len(row) for row in rows])
         self.rows, self.longest, self.size, self.prefix = len(rows), int(lengths.max()), int(lengths.sum()), prefix
         # (tokens): depth in the text, and the place in its row from which on a token is not seen.
-        self.depths, self._ends = (torch.from_numpy(np.concatenate(v)).to(device) for v in zip(*((row.depths, row.until) for row in rows)))
+        self.depths, self._ends = (
+            torch.from_numpy(np.concatenate(v)).to(device) for v in zip(*((row.depths, row.until) for row in rows))
+        )
         inside = np.concatenate([np.arange(length) for length in lengths])
         numbers = np.repeat(np.arange(self.rows), lengths)
         # (tokens, 2): row, place in it.
@@ -142,7 +153,9 @@ class Block:
         asking = Queries(query, self.block(query), mask, parts, self.tokens)
         return self._weigh(layer, asking, key, value, scaling, window)
 
-    def attend_at(self, layer: int, query, key, value, scaling: float, window: int | None, places: torch.Tensor) -> torch.Tensor:
+    def attend_at(
+        self, layer: int, query, key, value, scaling: float, window: int | None, places: torch.Tensor
+    ) -> torch.Tensor:
         """As `attend`, for the queries of some places among the tokens only."""
         rows, inside = self._where[places, 0], self._where[places, 1]
         counts = torch.bincount(rows, minlength=self.rows)
@@ -170,12 +183,17 @@ class Block:
             found = []
             for here, seen in parts:
                 seen = slice(before + seen.stop)
-                found.append(weigh(block[:, :, here], key[:, :, seen], value[:, :, seen], mask[:, :, here, seen], scaling))
+                found.append(
+                    weigh(block[:, :, here], key[:, :, seen], value[:, :, seen], mask[:, :, here, seen], scaling)
+                )
             return back(_joined(found, 2))
         of_prefix, prefix_sums = weigh_summed(query, self.prefix.keys[layer], self.prefix.values[layer], None, scaling)
         own_mask = mask[..., before:]
         own, own_sums = zip(
-            *(weigh_summed(block[:, :, here], key[:, :, seen], value[:, :, seen], own_mask[:, :, here, seen], scaling) for here, seen in parts)
+            *(
+                weigh_summed(block[:, :, here], key[:, :, seen], value[:, :, seen], own_mask[:, :, here, seen], scaling)
+                for here, seen in parts
+            )
         )
         share = torch.sigmoid(prefix_sums[0].t()[..., None] - back(_joined(own_sums, 2)[..., None]))
         return back(_joined(own, 2)).float().lerp(of_prefix[0].transpose(0, 1).float(), share).to(query.dtype)
@@ -226,7 +244,9 @@ def in_order(length: int, device: torch.device) -> list[tuple[slice, slice]]:
     return [(slice(start, start + block), slice(min(start + block, length))) for start in range(0, length, block)]
 
 
-def weigh(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float) -> torch.Tensor:
+def weigh(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
     """Softmax attention, (rows, heads, queries, width)."""
     grouped = key.shape[1] != query.shape[1]
     return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=grouped)

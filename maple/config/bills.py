@@ -1,8 +1,8 @@
 """What a stage cost: time, memory and machine of each model's training and answering.
 
 A bill is no result: two runs with the same bytes take different times. So bills lie outside what DVC hashes, in
-`artifacts/<profile>/bills/<verb>/<name>.json`. `make bills` gathers them in `benchmarks/bills/<profile>.jsonl`, which git
-keeps, so that a clone that pulled its results still knows what they cost.
+`artifacts/<profile>/bills/<verb>/<name>.json`. `make bills` gathers them in `benchmarks/bills/<profile>.jsonl`, which
+git keeps, so that a clone that pulled its results still knows what they cost.
 """
 
 import json
@@ -25,8 +25,8 @@ KEPT = Path("benchmarks", "bills")
 class Bill:
     """Time, memory and machine of a stage.
 
-        bill = Bill()
-        write(params, "train", name, bill.total(steps=12))
+    bill = Bill()
+    write(params, "train", name, bill.total(steps=12))
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,9 @@ def known(params: Params) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def keep(params: Params) -> Path:
-    """Add the bills of this folder to those that git keeps; one line each, sorted, so that a diff shows what ran again."""
+    """Add the bills of this folder to those that git keeps; one line each, sorted, so that a diff shows what ran
+    again.
+    """
     lines = [{"verb": verb, "name": name, "bill": bill} for (verb, name), bill in sorted(known(params).items())]
     storage.write_text(kept_path(params), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return kept_path(params)

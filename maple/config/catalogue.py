@@ -39,7 +39,9 @@ class Source:
     revision: Text = LOCAL
     path: Text | None = None
     rows: dict[str, int | dict[str, int]] = Field(default_factory=dict)
-    sha256: dict[str, Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]] = Field(default_factory=dict)
+    sha256: dict[str, Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]] = (
+        Field(default_factory=dict)
+    )
     bytes: dict[str, int] = Field(default_factory=dict)
     commit_starts: str | None = None
     original: str | None = None
@@ -84,12 +86,16 @@ class Source:
         return any("{" in pattern for pattern in self.files.values())
 
     def parts(self, codes: Iterable[str], splits: Iterable[str]) -> list[tuple[str, str, str]]:
-        """(split, upstream's language name, path pattern) for each file or group of shards; a model's parts are all of it."""
+        """(split, upstream's language name, path pattern) for each file or group of shards; a model's parts are all
+        of it.
+        """
         found = []
         for split in self.files if self.kind == "models" else splits:
             if split not in self.files:
                 raise MapleError(
-                    f"{self.key} has no split '{split}'", why="sources.yaml names no file for it", do=nearest(split, self.files)
+                    f"{self.key} has no split '{split}'",
+                    why="sources.yaml names no file for it",
+                    do=nearest(split, self.files),
                 )
             pattern = self.files[split]
             for code, name in self._names(codes) if self.by_language else [("", "")]:
@@ -122,7 +128,11 @@ def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
     found: dict[str, dict[str, Source]] = {}
     for kind, entries in reading.read(path).items():
         if kind not in ("models", "datasets"):
-            raise MapleError(f"{path}: unknown block '{kind}'", why="a source is a model or a data set", do=nearest(kind, ("models", "datasets")))
+            raise MapleError(
+                f"{path}: unknown block '{kind}'",
+                why="a source is a model or a data set",
+                do=nearest(kind, ("models", "datasets")),
+            )
         found[kind] = {}
         for key, entry in entries.items():
             where = f"{path}: {kind}.{key}"

@@ -47,7 +47,9 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         last = traceback.format_exc().strip().splitlines()[-1]
-        sys.exit(_say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1))
+        sys.exit(
+            _say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1)
+        )
 
 
 def _log_to(settings: params.Params, names: list[str]) -> str:

@@ -51,10 +51,14 @@ def _check_place(params: Params, path: Path) -> None:
     for key, value, wanted in (("root", params.root, root), ("params_file", params.params_file, str(path))):
         if value != wanted:
             raise MapleError(
-                f"{path}: '{key}' is {value!r}", why="DVC would read, run or write outside of the repository", do=f"set {key}: {wanted}"
+                f"{path}: '{key}' is {value!r}",
+                why="DVC would read, run or write outside of the repository",
+                do=f"set {key}: {wanted}",
             )
 
 
 def _known(path: Path, key: str, noun: str, name: Any, known: Iterable[str]) -> None:
     if name not in known:
-        raise MapleError(f"{path}: unknown {noun} '{name}' in '{key}'", why=f"no such {noun} is described", do=nearest(name, known))
+        raise MapleError(
+            f"{path}: unknown {noun} '{name}' in '{key}'", why=f"no such {noun} is described", do=nearest(name, known)
+        )

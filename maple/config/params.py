@@ -1,8 +1,8 @@
 """The parameters as checked dataclasses: what each key may hold. params.yaml explains them.
 
 The smoke profile's file is `params.yaml`, that of any other profile `profiles/<profile>/params.yaml`. `load` checks the
-whole file (maple/config/reading.py for types and ranges, maple/config/names.py for names), so every stage refuses a bad one
-before it does any work.
+whole file (maple/config/reading.py for types and ranges, maple/config/names.py for names), so every stage refuses a
+bad one before it does any work.
 """
 
 import dataclasses
@@ -65,6 +65,7 @@ Names = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
 Ranks = Annotated[list[Rank], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 Targets = Annotated[list[Literal[TARGETS]], Field(min_length=1), AfterValidator(_distinct)]
+
 
 @block
 class ExperimentLora:
@@ -136,7 +137,9 @@ class Recipe:
 class TrainingSet:
     source: Text
     languages: Names
-    translations_per_instruction: Annotated[Literal["all", "one"] | Whole, Field(description="all, one, or a number from 1")]
+    translations_per_instruction: Annotated[
+        Literal["all", "one"] | Whole, Field(description="all, one, or a number from 1")
+    ]
     english_share: ShareOrAll | None
 
 
@@ -145,7 +148,9 @@ class Prepare:
     seed: Seed
     rows: Whole
     heldout_rows: Whole
-    max_length: Annotated[StrictInt, Field(ge=32, le=2**20, description="a whole number from 32: a prompt alone takes some 40 tokens")]
+    max_length: Annotated[
+        StrictInt, Field(ge=32, le=2**20, description="a whole number from 32: a prompt alone takes some 40 tokens")
+    ]
     template: Literal["alpaca", "bactrian"]
     unicode: Literal["NFC", "NFKC", "none"]
     drop_exact_duplicates: StrictBool
@@ -192,7 +197,9 @@ class Scoring:
 
 @block
 class Judge:
-    annotator: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="stand-in or an annotator of alpaca_eval")]
+    annotator: Annotated[
+        StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="stand-in or an annotator of alpaca_eval")
+    ]
     reference: Literal["text_davinci_003", "gpt4_1106_preview"]
     seed: Seed
 
@@ -210,7 +217,9 @@ class Tables:
 
 @block
 class Params:
-    profile: Annotated[StrictStr, Field(pattern=rf"^{NAME}$", description="a name of small letters, digits and hyphens")]
+    profile: Annotated[
+        StrictStr, Field(pattern=rf"^{NAME}$", description="a name of small letters, digits and hyphens")
+    ]
     params_file: Text
     root: Text
     sources: Literal["smoke", "hub"]
@@ -222,7 +231,10 @@ class Params:
     grid: Grid
     recipe: Recipe
     datasets: Annotated[
-        dict[Annotated[StrictStr, Field(pattern=rf"^{NAME}$", description="named by small letters, digits and hyphens")], TrainingSet],
+        dict[
+            Annotated[StrictStr, Field(pattern=rf"^{NAME}$", description="named by small letters, digits and hyphens")],
+            TrainingSet,
+        ],
         AfterValidator(_some),
     ]
     prepare: Prepare
@@ -261,7 +273,10 @@ class Params:
         if name == EXPERIMENT:
             return self.experiment, self.recipe_of_experiment()
         cell = Cell.parse(name)
-        for noun, word, known in (("model", cell.base.model, catalogue.models()), ("training set", cell.dataset, self.datasets)):
+        for noun, word, known in (
+            ("model", cell.base.model, catalogue.models()),
+            ("training set", cell.dataset, self.datasets),
+        ):
             if word not in known:
                 raise MapleError(f"'{name}' names no cell", why=f"there is no {noun} '{word}'", do=nearest(word, known))
         return cell, self.recipe
@@ -308,7 +323,11 @@ def path_of(profile: str) -> Path:
     path = Path("params.yaml") if profile == "smoke" else PROFILES / profile / "params.yaml"
     if not path.exists():
         known = [name for name in _profiles() if name != profile]
-        do = nearest(profile, known) if profile != "smoke" else "run in the repository's folder, or restore it: git checkout params.yaml"
+        do = (
+            nearest(profile, known)
+            if profile != "smoke"
+            else "run in the repository's folder, or restore it: git checkout params.yaml"
+        )
         raise MapleError(f"no profile '{profile}'", why=f"{path} does not exist", do=do)
     return path
 

@@ -18,7 +18,9 @@ UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def block(cls):
-    """A block of keys as a checked dataclass: none unknown, none changed afterwards; those without a default required."""
+    """A block of keys as a checked dataclass: none unknown, none changed afterwards; those without a default
+    required.
+    """
     return pydantic.dataclasses.dataclass(cls, frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 
 
@@ -29,7 +31,9 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -48,7 +52,9 @@ def checked(kind: type[T], path: Path) -> T:
     """A YAML file as `kind`, a pydantic dataclass; raises MapleError that names the first wrong key."""
     content = read(path)
     if not isinstance(content, dict):
-        raise MapleError(f"{path} holds no keys", why="it is empty, or one value", do="restore it: git checkout " + str(path))
+        raise MapleError(
+            f"{path} holds no keys", why="it is empty, or one value", do="restore it: git checkout " + str(path)
+        )
     return build(kind, content, str(path))
 
 
@@ -66,9 +72,11 @@ def _error(kind: Any, found: dict[str, Any], where: str) -> MapleError:
     trail, held = _followed(kind, found["loc"])
     key = _dotted(trail)
     if found["type"] in UNKNOWN:
-        known = [field for field in typing.get_type_hints(held)] if isinstance(held, type) else []
+        known = list(typing.get_type_hints(held)) if isinstance(held, type) else []
         return MapleError(
-            f"{where}: unknown key '{key}'", why="no code reads it, so its value would change nothing", do=nearest(str(trail[-1]), known)
+            f"{where}: unknown key '{key}'",
+            why="no code reads it, so its value would change nothing",
+            do=nearest(str(trail[-1]), known),
         )
     if found["type"] == "missing":
         return MapleError(
@@ -78,12 +86,24 @@ def _error(kind: Any, found: dict[str, Any], where: str) -> MapleError:
         )
     value = found["input"]
     if isinstance(value, (list, dict)) and found["type"] == "value_error":
-        return MapleError(f"{where}: '{key}' cannot be taken", why=str(found["ctx"]["error"]), do="correct it; the file's comments explain each key")
+        return MapleError(
+            f"{where}: '{key}' cannot be taken",
+            why=str(found["ctx"]["error"]),
+            do="correct it; the file's comments explain each key",
+        )
     choices = _choices(held)
     if choices and not isinstance(value, (bool, list, dict)):
         accepted = "one of " + ", ".join(map(repr, choices))
-        return MapleError(f"{where}: '{key}' is {value!r}", why=f"it must be {accepted}", do=nearest(value, choices) if isinstance(value, str) else "choose one of them")
-    return MapleError(f"{where}: '{key}' is {value!r}", why=f"it must be {describe(held)}", do="correct the value; the file's comments explain each key")
+        return MapleError(
+            f"{where}: '{key}' is {value!r}",
+            why=f"it must be {accepted}",
+            do=nearest(value, choices) if isinstance(value, str) else "choose one of them",
+        )
+    return MapleError(
+        f"{where}: '{key}' is {value!r}",
+        why=f"it must be {describe(held)}",
+        do="correct the value; the file's comments explain each key",
+    )
 
 
 def _followed(kind: Any, loc: tuple) -> tuple[list, Any]:
@@ -138,7 +158,13 @@ def describe(kind: Any) -> str:
         return "a list that is not empty"
     if typing.get_origin(kind) is dict or hasattr(kind, "__pydantic_fields__"):
         return "a block of keys"
-    names = {int: "a whole number", float: "a number", str: "text that is not empty", bool: "true or false", type(None): "null"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text that is not empty",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(kind, str(kind))
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from maple.core.errors import MapleError
 
 
-def in_order(function: Callable, items: Iterable, processes: int, setup: Callable | None = None, *values: Any) -> Iterator:
+def in_order(
+    function: Callable, items: Iterable, processes: int, setup: Callable | None = None, *values: Any
+) -> Iterator:
     """`function(item)` for each item. `setup(*values)` runs once in each process before its first item.
 
     Items are drawn only as results are taken, so an endless iterator is fine. With one process all happens here.
@@ -33,7 +35,9 @@ def in_order(function: Callable, items: Iterable, processes: int, setup: Callabl
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise MapleError(
-                "a process ended without a word", why="most likely the system killed it for memory", do="lower prepare.processes"
+                "a process ended without a word",
+                why="most likely the system killed it for memory",
+                do="lower prepare.processes",
             ) from error
         finally:
             for future in waiting:

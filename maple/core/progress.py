@@ -3,7 +3,8 @@
     with Progress(total=120, label="answer xnli", unit="rows") as bar:
         bar.advance(8, "ar")
 
-Our own and not tqdm's: tqdm redraws its bar where there is no terminal too, and a log wants a sentence every 30 seconds.
+Our own and not tqdm's: tqdm redraws its bar where there is no terminal too, and a log wants a sentence every 30
+seconds.
 """
 
 import sys
@@ -18,7 +19,9 @@ _WIDTH = 24
 class Progress:
     """Counts `unit`s up to `total` (None: unknown). `advance` is cheap enough to call for every row."""
 
-    def __init__(self, total: float | None, label: str, unit: str = "", stream: TextIO | None = None, clock=time.monotonic):
+    def __init__(
+        self, total: float | None, label: str, unit: str = "", stream: TextIO | None = None, clock=time.monotonic
+    ):
         self.total, self.label, self.unit = total, label, unit
         self.done: float = 0
         self._note = ""

@@ -43,7 +43,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise MapleError(
-            f"could not write {path}", why=str(error), do="free some space or fix the permissions, then run the command again"
+            f"could not write {path}",
+            why=str(error),
+            do="free some space or fix the permissions, then run the command again",
         ) from error
 
 
@@ -68,7 +70,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MapleError(f"{path} is missing", why="the stage that writes it has not finished", do="run `dvc repro`") from error
+        raise MapleError(
+            f"{path} is missing", why="the stage that writes it has not finished", do="run `dvc repro`"
+        ) from error
     except ValueError as error:
         raise MapleError(f"{path} is not valid JSON", why=str(error), do="delete it and run `dvc repro`") from error
 
@@ -78,7 +82,11 @@ def read_record(path: Path, schema: str) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict) or found.get("schema") != schema:
         held = found.get("schema") if isinstance(found, dict) else type(found).__name__
-        raise MapleError(f"{path} is no record of {schema}", why=f"it holds {held!r}", do=f"delete {Path(path).parent} and run `dvc repro`")
+        raise MapleError(
+            f"{path} is no record of {schema}",
+            why=f"it holds {held!r}",
+            do=f"delete {Path(path).parent} and run `dvc repro`",
+        )
     return found
 
 

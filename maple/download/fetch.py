@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from maple.config import catalogue
-from maple.core import storage
-from maple.download import hub
-from maple.upstream import readers
-from maple.core.errors import MapleError
-from maple.download.hub import Listing, NoAccess
-from maple.config.params import PROFILES, Params
-from maple.core.progress import Progress, size
 from maple.config.catalogue import Source
+from maple.config.params import PROFILES, Params
+from maple.core import storage
+from maple.core.errors import MapleError
+from maple.core.progress import Progress, size
+from maple.download import hub
+from maple.download.hub import Listing, NoAccess
+from maple.upstream import readers
 
 SCHEMA = "maple.sources/1"
 # Larger files are hard links to the Hub's cache where that is possible: two base models are 27 GB.
@@ -50,7 +50,9 @@ class Wanted:
 
 
 def needs(params: Params) -> list[Need]:
-    """What the stages of a profile will read, models first, no part twice. MapleError for a task that cannot be asked so."""
+    """What the stages of a profile will read, models first, no part twice. MapleError for a task that cannot be asked
+    so.
+    """
     from maple import tasks
 
     wanted: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
@@ -157,14 +159,22 @@ def download(params: Params, origin, asked: list[Need] | None = None, keep: bool
     _check_space(files_wanted, origin)
 
     (root / "record.json").unlink(missing_ok=True)
-    result: dict[str, Any] = {"schema": SCHEMA, "profile": params.profile, "origin": origin.name, "models": {}, "datasets": {}}
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "profile": params.profile,
+        "origin": origin.name,
+        "models": {},
+        "datasets": {},
+    }
     total = sum(wanted.bytes or 0 for wanted in files_wanted)
     with Progress(total, "download", "bytes") as bar:
         for need, listing, group in resolved:
             source = need.source
             entry = source.card() | {"commit": listing.commit, "files": {}}
             for wanted in group:
-                entry["files"][wanted.path] = _fetch(wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier])
+                entry["files"][wanted.path] = _fetch(
+                    wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier]
+                )
             if listing.is_upstream:
                 _check_rows(source, group, entry["files"])
             result[source.kind][source.key] = entry
@@ -224,7 +234,11 @@ def _fetch(wanted: Wanted, origin, root: Path, bar: Progress, earlier: list[dict
     if wanted.bytes is not None and entry["bytes"] != wanted.bytes:
         raise MapleError(f"{name} has {entry['bytes']:,} bytes", why=f"it should have {wanted.bytes:,}", do=again)
     if wanted.sha256 and entry["sha256"] != wanted.sha256:
-        raise MapleError(f"{name} is not the expected file", why=f"its sha256 is {entry['sha256']}, expected {wanted.sha256}", do=again)
+        raise MapleError(
+            f"{name} is not the expected file",
+            why=f"its sha256 is {entry['sha256']}, expected {wanted.sha256}",
+            do=again,
+        )
     for known in earlier:
         if wanted.path in known and known[wanted.path]["sha256"] != entry["sha256"]:
             raise MapleError(
@@ -255,7 +269,11 @@ def _place(found: Path, path: Path) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise MapleError(f"could not write {path}", why=str(error), do="free some space or fix the permissions, then run the command again") from error
+        raise MapleError(
+            f"could not write {path}",
+            why=str(error),
+            do="free some space or fix the permissions, then run the command again",
+        ) from error
 
 
 def _check_rows(source: Source, group: list[Wanted], entries: dict[str, dict]) -> None:
@@ -287,7 +305,10 @@ def _keep(root: Path, earlier: dict[str, Any], result: dict[str, Any]) -> None:
 def _remove_others(root: Path, result: dict[str, Any]) -> None:
     """Files of languages or models that the parameters no longer name would change the folder's hash."""
     wanted = {
-        root / kind / key / path for kind in ("models", "datasets") for key, entry in result[kind].items() for path in entry["files"]
+        root / kind / key / path
+        for kind in ("models", "datasets")
+        for key, entry in result[kind].items()
+        for path in entry["files"]
     }
     for path in sorted(root.rglob("*"), reverse=True):
         if path.is_dir():

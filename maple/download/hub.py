@@ -1,5 +1,5 @@
-"""Where sources come from: the Hugging Face Hub, or a folder laid out like it (the smoke profile's own inputs), or a folder of
-your own.
+"""Where sources come from: the Hugging Face Hub, or a folder laid out like it (the smoke profile's own inputs), or a
+folder of your own.
 
 All answer the same two questions: what is at a source's revision (`resolve`), and give me this file (`fetch`).
 The Hub's client resumes interrupted files, retries, and keeps them in its cache (HF_HOME), from which a later run
@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maple.config.catalogue import Source
 from maple.core import storage
 from maple.core.errors import MapleError
-from maple.config.catalogue import Source
 
-CONNECT = "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
+CONNECT = (
+    "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Folder:
     def resolve(self, source: Source) -> Listing:
         repository = self.root / source.kind / source.hub_id
         paths = sorted(p for p in repository.rglob("*") if p.is_file())
-        return Listing(self.name, {p.relative_to(repository).as_posix(): Upstream(p.stat().st_size, None) for p in paths})
+        return Listing(
+            self.name, {p.relative_to(repository).as_posix(): Upstream(p.stat().st_size, None) for p in paths}
+        )
 
     def ask_access(self, source: Source, path: str) -> None:
         """Nothing to ask."""
@@ -69,9 +73,15 @@ class Local:
     def resolve(self, source: Source) -> Listing:
         root = Path(source.path)
         if not root.is_dir():
-            raise MapleError(f"{source.label}: no folder {root}", why="sources.yaml names it as `path`", do="correct `path`, or put the files there")
+            raise MapleError(
+                f"{source.label}: no folder {root}",
+                why="sources.yaml names it as `path`",
+                do="correct `path`, or put the files there",
+            )
         paths = sorted(path for path in root.rglob("*") if path.is_file())
-        files = {path.relative_to(root).as_posix(): Upstream(path.stat().st_size, storage.sha256(path)) for path in paths}
+        files = {
+            path.relative_to(root).as_posix(): Upstream(path.stat().st_size, storage.sha256(path)) for path in paths
+        }
         return Listing(storage.fingerprint({path: found.sha256 for path, found in files.items()}, 40), files)
 
     def ask_access(self, source: Source, path: str) -> None:
@@ -109,7 +119,9 @@ class Hub:
                 do="see whether the repository moved, and correct hub_id or revision in sources.yaml",
             ) from error
         except errors.HfHubHTTPError as error:
-            raise MapleError(f"{source.label}: the Hub failed to describe {source.hub_id}", why=str(error), do="try again later") from error
+            raise MapleError(
+                f"{source.label}: the Hub failed to describe {source.hub_id}", why=str(error), do="try again later"
+            ) from error
         files = {s.rfilename: Upstream(s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
         return Listing(info.sha, files)
 
@@ -122,11 +134,15 @@ class Hub:
         snapshot = cache / "snapshots" / commit
         if not snapshot.is_dir():
             raise MapleError(
-                "no connection to the Hugging Face Hub, and its cache is empty" if not cache.exists() else f"{source.label} is not cached",
+                "no connection to the Hugging Face Hub, and its cache is empty"
+                if not cache.exists()
+                else f"{source.label} is not cached",
                 why=f"{source.hub_id} at {source.revision[:12]} was never fetched to {constants.HF_HUB_CACHE} ({error})",
                 do=CONNECT,
             ) from error
-        files = {p.relative_to(snapshot).as_posix(): p.stat().st_size for p in sorted(snapshot.rglob("*")) if p.is_file()}
+        files = {
+            p.relative_to(snapshot).as_posix(): p.stat().st_size for p in sorted(snapshot.rglob("*")) if p.is_file()
+        }
         return Listing(commit, {path: Upstream(size, None) for path, size in files.items()})
 
     def ask_access(self, source: Source, path: str) -> None:
@@ -141,7 +157,9 @@ class Hub:
         except (errors.OfflineModeIsEnabled, httpx2.TransportError):
             pass  # Then the cache has to answer, which `fetch` finds out.
         except errors.HfHubHTTPError as error:
-            raise MapleError(f"{source.label}: the Hub refuses {path}", why=str(error), do="look at " + source.page) from error
+            raise MapleError(
+                f"{source.label}: the Hub refuses {path}", why=str(error), do="look at " + source.page
+            ) from error
 
     def cached(self, source: Source, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
@@ -163,7 +181,9 @@ class Hub:
         except errors.GatedRepoError as error:
             raise NoAccess(source) from error
         except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
-            raise MapleError(f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT) from error
+            raise MapleError(
+                f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT
+            ) from error
         except (errors.HfHubHTTPError, errors.EntryNotFoundError, OSError) as error:
             raise MapleError(
                 f"{source.label}: {path} could not be fetched",
@@ -186,10 +206,13 @@ def refused(sources: list[Source]) -> MapleError:
     from huggingface_hub import get_token
 
     names = " and ".join(source.label for source in sources)
-    copies = [f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative]
+    copies = [
+        f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative
+    ]
     return MapleError(
         f"{names} {'is' if len(sources) == 1 else 'are'} gated. Nothing was downloaded.",
-        why="the Hub has not granted access to " + ("the account of your token" if get_token() else "anyone without a token"),
+        why="the Hub has not granted access to "
+        + ("the account of your token" if get_token() else "anyone without a token"),
         do="accept the licence at "
         + " and ".join(source.page for source in sources)
         + ", then set HF_TOKEN"

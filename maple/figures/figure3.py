@@ -4,10 +4,10 @@ Group 1 is the languages of MultiAlpaca, group 2 those of Bactrian-X-22 outside 
 (`proposed_group` of maple/upstream/languages.csv). Each bar is the cell that stands for its row in Table 1.
 """
 
-from maple.upstream import languages
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
 from maple.results.tables import Results
+from maple.upstream import languages
 
 GROUPS = {1: "in MultiAlpaca", 2: "only in Bactrian-X-22", 3: "in neither"}
 CHANCE = 1 / 4

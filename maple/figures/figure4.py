@@ -4,10 +4,10 @@ The paper's figure also shows other systems; their numbers by language are not p
 XQuAD's twelfth language, Chinese, is in the data but not in the figure.
 """
 
-from maple.upstream import languages
 from maple.figures import choice, style
 from maple.figures.picture import Picture, Row
 from maple.results.tables import Results
+from maple.upstream import languages
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi")
 

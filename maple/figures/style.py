@@ -95,7 +95,10 @@ def errors(rows: list[dict]) -> list[list[float]]:
 
     None is negative: resamples are of single-precision scores, so an interval without width can miss its value by 1e-9.
     """
-    return [[max(row["value"] - row["low"], 0.0) for row in rows], [max(row["high"] - row["value"], 0.0) for row in rows]]
+    return [
+        [max(row["value"] - row["low"], 0.0) for row in rows],
+        [max(row["high"] - row["value"], 0.0) for row in rows],
+    ]
 
 
 def ticks(axis, labels: list[str]) -> None:

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from maple.core import storage
 from maple.core.errors import MapleError, nearest
-from maple.judging.judgements import STAND_IN, Pair, JudgementStore, key_of
+from maple.judging.judgements import STAND_IN, JudgementStore, Pair, key_of
 
 # Close calls of the stand-in judge are draws.
 MARGIN = 0.05

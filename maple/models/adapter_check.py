@@ -394,7 +394,9 @@ def _does_not_fit(adapter: Adapter, missing: list[str], left_over: list[str]) ->
     if (targets := _other_targets(adapter)) is not None:
         said.append(targets)
     why = "; ".join(said) + "; PEFT would pass over them and the base's own answers would be scored"
-    do = f"evaluate it on the base that it was trained on ({_own_base(adapter)}), with keys named as that base's modules"
+    do = (
+        f"evaluate it on the base that it was trained on ({_own_base(adapter)}), with keys named as that base's modules"
+    )
     return MapleError(what, why=why, do=do)
 
 

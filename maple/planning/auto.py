@@ -1,8 +1,8 @@
 """`auto` settings: the largest passes that fit a card, by the estimate of maple/planning/cell_cost.py.
 
-They decide how fast a run is, not what it gives: packing rows otherwise moves sums by rounding only, and at 8 bits, where
-a token's answer depends on its neighbours, batches of questions stay at one fixed size. What was chosen stands in the
-bill. Out of memory still halves a pass.
+They decide how fast a run is, not what it gives: packing rows otherwise moves sums by rounding only, and at 8 bits,
+where a token's answer depends on its neighbours, batches of questions stay at one fixed size. What was chosen stands
+in the bill. Out of memory still halves a pass.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """What a cell costs before it runs: steps, tokens, memory, time, money. From shapes alone: no weights, no torch.
 
-Memory counts tensors, as torch's allocator sees them. tests/planning/test_cell_cost.py compares it with the peaks of real
-training passes on a CPU, at every bit width, within 15 %; a GPU adds its context, which GPU_CONTEXT_GB stands for.
+Memory counts tensors, as torch's allocator sees them. tests/planning/test_cell_cost.py compares it with the peaks of
+real training passes on a CPU, at every bit width, within 15 %; a GPU adds its context, which GPU_CONTEXT_GB stands
+for.
 """
 
 import csv
@@ -69,7 +70,9 @@ class RowCounts:
 
     @classmethod
     def of(cls, rows: Any) -> "RowCounts":
-        """A tokenised set (batches.RowCounts) as its memory goes: attention's with the length of the row that a token is in."""
+        """A tokenised set (batches.RowCounts) as its memory goes: attention's with the length of the row that a token
+        is in.
+        """
         lengths = rows.lengths
         mean = float((lengths**2).sum() / lengths.sum())
         return cls(len(rows), mean, rows.answer_tokens(list(range(len(rows)))) / lengths.sum(), assumed=False)
@@ -208,15 +211,23 @@ RANGES = {"this grid": (0.9, 1.1), "measured": (0.75, 1.25), "scaled": (0.6, 1.6
 
 
 def speed(device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts) -> Speed:
-    """From the nearest row of benchmarks/throughput.csv at this bit width; without one, from an assumed share of the peak."""
+    """From the nearest row of benchmarks/throughput.csv at this bit width; without one, from an assumed share of the
+    peak.
+    """
     half, single = training_flops(shape, rank, recipe, rows)
     seconds = half / (device.bf16_tflops * 1e12) + single / (device.fp32_tflops * 1e12)
     wanted = (device.name, model, recipe.path, recipe.gradient_checkpointing)
     with open(TABLES / "throughput.csv", newline="") as file:
         known = [row for row in csv.DictReader(file) if int(row["bits"]) == bits]
     cards = {one.name: one for one in devices()}
-    shapes = {name: Shape(**source.shape) for name, source in catalogue.models().items() if source.shape} | {model: shape}
-    known = [row for row in known if row["device"] in cards and row["shape"] in shapes and (row["device"] == "CPU") == (device.name == "CPU")]
+    shapes = {name: Shape(**source.shape) for name, source in catalogue.models().items() if source.shape} | {
+        model: shape
+    }
+    known = [
+        row
+        for row in known
+        if row["device"] in cards and row["shape"] in shapes and (row["device"] == "CPU") == (device.name == "CPU")
+    ]
 
     def distance(row: dict[str, str]) -> tuple:
         have = (row["device"], row["shape"], row["path"], row["checkpointing"] == "yes")

@@ -1,7 +1,8 @@
 """What one model's answers will cost: examples, tokens and hours, before any data is there.
 
-The examples are upstream's own counts. The tokens of each are measured where real rows were at hand (maple/planning/fertility.py),
-else assumed with this project's sharing of prefixes in mind; what finished models of the same grid took replaces both.
+The examples are upstream's own counts. The tokens of each are measured where real rows were at hand
+(maple/planning/fertility.py), else assumed with this project's sharing of prefixes in mind; what finished models of
+the same grid took replaces both.
 """
 
 from collections.abc import Mapping
@@ -9,12 +10,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from maple.planning.cell_cost import ASSUMED_MFU, Device
 from maple import tasks
 from maple.config.params import Evaluation
 from maple.models.shapes import Shape
 from maple.planning import fertility
-
+from maple.planning.cell_cost import ASSUMED_MFU, Device
 
 # Of max_new_tokens, what an answer takes where nothing was measured.
 ASSUMED_WRITTEN = 0.5
@@ -24,7 +24,9 @@ ASSUMED_WRITING_MFU = 0.1
 
 @dataclass(frozen=True)
 class Scoring:
-    """One model's evaluation. `done`: its score folder is complete; `measured`: the hours are other models' of this grid."""
+    """One model's evaluation. `done`: its score folder is complete; `measured`: the hours are other models' of this
+    grid.
+    """
 
     name: str
     done: bool

@@ -16,7 +16,9 @@ def _table() -> dict[tuple[str, str, str], dict[str, float]]:
     with open(PATH, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["value"]:
-                found.setdefault((row["tokeniser"], row["source"], row["measure"]), {})[row["language"]] = float(row["value"])
+                found.setdefault((row["tokeniser"], row["source"], row["measure"]), {})[row["language"]] = float(
+                    row["value"]
+                )
     return found
 
 
@@ -48,4 +50,9 @@ def answer_share(model: str) -> float | None:
 
 
 def _of(model: str, measure: str) -> dict[str, float]:
-    return {code: value for (name, _, kind), values in _table().items() if (name, kind) == (model, measure) for code, value in values.items()}
+    return {
+        code: value
+        for (name, _, kind), values in _table().items()
+        if (name, kind) == (model, measure)
+        for code, value in values.items()
+    }

@@ -13,12 +13,12 @@ from statistics import median
 from typing import Any
 
 from maple.config import bills, catalogue
-from maple.planning import auto, cell_cost, evaluation_cost, fertility
 from maple.config.cell import Base, Cell
-from maple.planning.cell_cost import Device, Memory, RowCounts, Speed
-from maple.planning.evaluation_cost import Scoring
 from maple.config.params import Params, Recipe
 from maple.models.shapes import Shape
+from maple.planning import auto, cell_cost, evaluation_cost, fertility
+from maple.planning.cell_cost import Device, Memory, RowCounts, Speed
+from maple.planning.evaluation_cost import Scoring
 
 # The smoke profile's models before they are written (maple/smoke/models.py; a test keeps the two equal).
 SMOKE_SHAPES = {
@@ -95,7 +95,9 @@ def outdated(params: Params, names: list[str]) -> Outdated | None:
 
 def _changed(found: list[Any]) -> bool:
     """Whether `dvc status` says more of a stage than that inputs are not here: those are fetched, and it is skipped."""
-    inputs = [change["changed deps"] for change in found if isinstance(change, dict) and set(change) == {"changed deps"}]
+    inputs = [
+        change["changed deps"] for change in found if isinstance(change, dict) and set(change) == {"changed deps"}
+    ]
     return len(inputs) < len(found) or any(state != "deleted" for paths in inputs for state in paths.values())
 
 
@@ -212,6 +214,8 @@ def smallest_device(params: Params, peak_bytes: float) -> str:
     """The device with the least memory in which a peak fits; a GPU's needs room for CUDA's context too."""
     on_gpu = not params.is_smoke
     for device in cell_cost.devices():
-        if (device.name != "CPU") == on_gpu and peak_bytes / 1e9 + on_gpu * cell_cost.GPU_CONTEXT_GB <= device.memory_gb:
+        if (
+            device.name != "CPU"
+        ) == on_gpu and peak_bytes / 1e9 + on_gpu * cell_cost.GPU_CONTEXT_GB <= device.memory_gb:
             return device.name
     return "none listed"

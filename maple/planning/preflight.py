@@ -63,7 +63,12 @@ def _locks(params: Params) -> Iterator[Finding]:
         elif locks.restore(path):
             yield Finding(str(path), f"restored from {locks.COPIES}: {wrong}; a run was cut off while writing it")
         else:
-            yield Finding(str(path), wrong, f"git checkout {path}, or rm {path} (finished stages come back from the run-cache)", True)
+            yield Finding(
+                str(path),
+                wrong,
+                f"git checkout {path}, or rm {path} (finished stages come back from the run-cache)",
+                True,
+            )
 
 
 def _room(params: Params) -> Iterator[Finding]:
@@ -89,7 +94,11 @@ def _git() -> Finding:
     if top and Path(top).resolve() == Path().resolve():
         if NO_SCM in told:
             local.write_text(told.replace(NO_SCM, ""), encoding="utf-8")
-        return Finding("git", "a repository with a commit") if commit else Finding("git", "a repository without a commit", do)
+        return (
+            Finding("git", "a repository with a commit")
+            if commit
+            else Finding("git", "a repository without a commit", do)
+        )
     if NO_SCM not in told:
         local.parent.mkdir(exist_ok=True)
         local.write_text(told + NO_SCM, encoding="utf-8")

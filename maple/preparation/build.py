@@ -21,19 +21,21 @@ import numpy as np
 import pyarrow as pa
 
 from maple.config import catalogue
-from maple.core import parallel, storage
-from maple.preparation import instructions, measure, overlap, page, scan, select, tokenise, training_prompt
-from maple.core.errors import MapleError
-from maple.preparation.instructions import Instruction
+from maple.config.catalogue import Source
 from maple.config.params import Params, Prepare, TrainingSet
+from maple.core import parallel, storage
+from maple.core.errors import MapleError
 from maple.core.progress import Progress
+from maple.preparation import instructions, measure, overlap, page, scan, select, tokenise, training_prompt
+from maple.preparation.instructions import Instruction
 from maple.preparation.scan import Scan
 from maple.preparation.select import PARTS, Selection
-from maple.config.catalogue import Source
 
 SCHEMA = "maple.prepared/1"
 BATCH_ROWS = 512
-ARROW = pa.schema([("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int32()), ("language", pa.string()), ("id", pa.string())])
+ARROW = pa.schema(
+    [("input_ids", pa.list_(pa.int32())), ("answer_start", pa.int32()), ("language", pa.string()), ("id", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
     target = params.artifacts / "prepared" / name
     with tempfile.TemporaryDirectory(dir=params.work) as index, storage.folder(target) as folder, _disk(target):
         items = index_evaluation(params, training_set.languages, Path(index))
-        totals, hits = tokenise_all(source, root, training_set, settings, models, chosen, Path(index), folder, f"prepare {name}")
+        totals, hits = tokenise_all(
+            source, root, training_set, settings, models, chosen, Path(index), folder, f"prepare {name}"
+        )
         result = {
             "schema": SCHEMA,
             "profile": params.profile,
@@ -91,7 +95,11 @@ def _disk(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = f"{error}; nothing half-written is kept"
-        raise MapleError(f"could not write {target}", why=why, do="free some space or fix the permissions, then run the command again") from error
+        raise MapleError(
+            f"could not write {target}",
+            why=why,
+            do="free some space or fix the permissions, then run the command again",
+        ) from error
 
 
 def scan_all(source: Source, folder: Path, codes: list[str], settings: Prepare) -> tuple[list[Scan], Scan | None]:
@@ -156,7 +164,9 @@ def tokenise_all(source, root, training_set: TrainingSet, settings: Prepare, mod
     kept = {model: dict.fromkeys(PARTS, 0) for model in models}
     for model in models:
         (folder / "tokens" / model).mkdir(parents=True)
-        files[model] = {part: pa.ipc.new_file(str(folder / "tokens" / model / f"{part}.arrow"), ARROW) for part in PARTS}
+        files[model] = {
+            part: pa.ipc.new_file(str(folder / "tokens" / model / f"{part}.arrow"), ARROW) for part in PARTS
+        }
     given = batches(source, source.folder(root), training_set.languages, settings.unicode, chosen)
     total = sum(int((parts > 0).sum()) for parts in chosen.parts.values())
     with Progress(total, label, "rows") as bar:
@@ -249,7 +259,9 @@ def _write_overlap(path: Path, hits: list[tuple[str, ...]]) -> None:
         writer.writerows(hits)
 
 
-def statistics(source: Source, scans: list[Scan], chosen: Selection, totals: measure.Totals, hits, items) -> dict[str, Any]:
+def statistics(
+    source: Source, scans: list[Scan], chosen: Selection, totals: measure.Totals, hits, items
+) -> dict[str, Any]:
     """The counts of the record."""
     found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for language, task, item, _, training_id, _ in hits:
@@ -273,7 +285,9 @@ def statistics(source: Source, scans: list[Scan], chosen: Selection, totals: mea
         "rows": {"read": sum(len(one) for one in scans)}
         | {part: sum(language[part] for language in languages.values()) for part in PARTS},
         "ids": chosen.ids,
-        "languages_per_id": {part: {str(n): count for n, count in found.items()} for part, found in chosen.languages_per_id.items()},
+        "languages_per_id": {
+            part: {str(n): count for n, count in found.items()} for part, found in chosen.languages_per_id.items()
+        },
         "languages": languages,
         "models": totals.models(None),
         "overlap": {

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maple.upstream import readers
-from maple.core.errors import MapleError
 from maple.config.catalogue import Source
+from maple.core.errors import MapleError
+from maple.upstream import readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,9 @@ def read(source: Source, folder: Path, languages: Iterable[str]) -> Iterator[Ins
     """
     if not source.columns:
         raise MapleError(
-            f"{source.key} has no instruction rows", why="sources.yaml names no `columns` for it", do="name a training source"
+            f"{source.key} has no instruction rows",
+            why="sources.yaml names no `columns` for it",
+            do="name a training source",
         )
     wanted = sorted({name for name in source.columns.values() if name})
     for code in languages:
@@ -50,7 +52,11 @@ def read(source: Source, folder: Path, languages: Iterable[str]) -> Iterator[Ins
 def _present(folder: Path, pattern: str) -> list[Path]:
     paths = sorted(folder.glob(pattern))
     if not paths:
-        raise MapleError(f"{folder / pattern} is missing", why="the source is not downloaded for this language", do="run the download stage")
+        raise MapleError(
+            f"{folder / pattern} is missing",
+            why="the source is not downloaded for this language",
+            do="run the download stage",
+        )
     return paths
 
 
@@ -65,13 +71,19 @@ def _instruction(source: Source, code: str, path: Path, number: int, row: dict[s
             return ""
         if not isinstance(value, str):
             shown = "missing" if name not in row else f"{value!r:.60}"
-            raise MapleError(f"{path}, row {number}: field '{name}' is {shown}", why="it must be text", do=readers.AGAIN)
+            raise MapleError(
+                f"{path}, row {number}: field '{name}' is {shown}", why="it must be text", do=readers.AGAIN
+            )
         return value
 
     if columns.get("id"):
         identity = text("id", optional=False)
         if not identity:
-            raise MapleError(f"{path}, row {number}: field '{columns['id']}' is empty", why="translations are joined by it", do=readers.AGAIN)
+            raise MapleError(
+                f"{path}, row {number}: field '{columns['id']}' is empty",
+                why="translations are joined by it",
+                do=readers.AGAIN,
+            )
     else:
         identity = f"{source.key}-{code}-{number}" if source.by_language else f"{source.key}-{number}"
     return Instruction(

@@ -12,7 +12,17 @@ from maple.preparation.tokenise import Tokens
 EXAMPLES = 3
 # Lengths are counted one by one up to here; longer rows as this long.
 LONGEST = 16384
-COUNTS = ("rows", "cut_away", "truncated", "truncated_tokens", "spans", "tokens", "answer_tokens", "characters", "words")
+COUNTS = (
+    "rows",
+    "cut_away",
+    "truncated",
+    "truncated_tokens",
+    "spans",
+    "tokens",
+    "answer_tokens",
+    "characters",
+    "words",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,9 @@ class Measured:
     examples: list[dict[str, Any]]
 
 
-def measure(language: str, rows: list[Instruction], parts: list[int], tokens: dict[str, list[Tokens]], backends) -> Measured:
+def measure(
+    language: str, rows: list[Instruction], parts: list[int], tokens: dict[str, list[Tokens]], backends
+) -> Measured:
     answers = [scripts.counts(row.output) for row in rows]
     letters = sum(answers) + scripts.counts("".join(row.instruction + row.input for row in rows))
     unspaced = scripts.is_unspaced(language)
@@ -49,7 +61,9 @@ def measure(language: str, rows: list[Instruction], parts: list[int], tokens: di
     return Measured(letters, foreign, models, _examples(rows, parts, tokens, backends))
 
 
-def _examples(rows: list[Instruction], parts: list[int], tokens: dict[str, list[Tokens]], backends) -> list[dict[str, Any]]:
+def _examples(
+    rows: list[Instruction], parts: list[int], tokens: dict[str, list[Tokens]], backends
+) -> list[dict[str, Any]]:
     """The first training rows, as text made from the ids that the first model gets."""
     model = next(iter(tokens))
     chosen = [i for i, part in enumerate(parts) if part == 1 and tokens[model][i].ids is not None][:EXAMPLES]
@@ -59,8 +73,12 @@ def _examples(rows: list[Instruction], parts: list[int], tokens: dict[str, list[
             "row": rows[i].row,
             "model": model,
             "tokens": len(tokens[model][i].ids),
-            "prompt": backends[model].decode(tokens[model][i].ids[: tokens[model][i].answer_start].tolist(), skip_special_tokens=False),
-            "answer": backends[model].decode(tokens[model][i].ids[tokens[model][i].answer_start :].tolist(), skip_special_tokens=False),
+            "prompt": backends[model].decode(
+                tokens[model][i].ids[: tokens[model][i].answer_start].tolist(), skip_special_tokens=False
+            ),
+            "answer": backends[model].decode(
+                tokens[model][i].ids[tokens[model][i].answer_start :].tolist(), skip_special_tokens=False
+            ),
         }
         for i in chosen
     ]
@@ -98,7 +116,9 @@ class Totals:
         if code not in self.languages or not (total := int(self.languages[code].letters.sum())):
             return {}
         shares = {name: int(n) / total for name, n in zip(scripts.CODES, self.languages[code].letters)}
-        return {name: round(share, 4) for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share >= 0.001}
+        return {
+            name: round(share, 4) for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share >= 0.001
+        }
 
     def models(self, code: str | None) -> dict[str, dict[str, Any]]:
         """Model -> counts, percentiles of full lengths, and fertility, of one language or (None) of all."""
@@ -109,7 +129,9 @@ class Totals:
             characters, words = counts.pop("characters"), counts.pop("words")
             lengths = np.cumsum(sum(one.lengths[model] for one in some))
             result[model] = counts | {
-                "length_percentiles": {str(p): int(np.searchsorted(lengths, p / 100 * lengths[-1])) for p in (50, 90, 99, 100)},
+                "length_percentiles": {
+                    str(p): int(np.searchsorted(lengths, p / 100 * lengths[-1])) for p in (50, 90, 99, 100)
+                },
                 "answer_tokens_per_character": round(counts["answer_tokens"] / characters, 4) if characters else None,
                 "answer_tokens_per_word": round(counts["answer_tokens"] / words, 4) if words and code else None,
             }

@@ -9,7 +9,9 @@ import numpy as np
 
 @cache
 def _ignored() -> np.ndarray:
-    """Code point -> whether it is punctuation, symbol, separator or control. Marks are not: in Indic scripts they are vowels."""
+    """Code point -> whether it is punctuation, symbol, separator or control. Marks are not: in Indic scripts they are
+    vowels.
+    """
     table = np.zeros(0x110000, dtype=bool)
     for point in range(0x20000):
         table[point] = unicodedata.category(chr(point))[0] in "PSZC"

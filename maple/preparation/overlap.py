@@ -1,8 +1,8 @@
 """Overlap of training text with evaluation items: n words in a row that both have, or a whole question or passage.
 
-Both texts are lower-cased and lose their punctuation (maple/preparation/normalise.py). In languages written without spaces each
-character counts as a word. Texts are compared within a language. The items of a language are hashed once into
-sorted arrays on disk, which all processes map.
+Both texts are lower-cased and lose their punctuation (maple/preparation/normalise.py). In languages written without
+spaces each character counts as a word. Texts are compared within a language. The items of a language are hashed once
+into sorted arrays on disk, which all processes map.
 """
 
 import zlib
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maple.preparation import normalise, scripts
 from maple.core.storage import read_json, write_json
+from maple.preparation import normalise, scripts
 
 # Fields that are a question or a passage; of these a whole text that equals a training text counts.
 WHOLE = ("premise", "hypothesis", "context", "passage", "question", "text", "instruction")
@@ -55,7 +55,11 @@ def build(items: list[Item], language: str, n: int, folder: Path) -> None:
                 whole_owners.append(number)
     folder.mkdir(parents=True, exist_ok=True)
     for name, hashes, numbers in (
-        ("ngrams", np.concatenate(ngrams) if ngrams else np.zeros(0, np.uint64), np.concatenate(owners) if owners else []),
+        (
+            "ngrams",
+            np.concatenate(ngrams) if ngrams else np.zeros(0, np.uint64),
+            np.concatenate(owners) if owners else [],
+        ),
         ("wholes", np.array(wholes, dtype=np.uint64), whole_owners),
     ):
         order = np.argsort(hashes, kind="stable")
@@ -69,7 +73,8 @@ def load(folder: Path, language: str) -> Index | None:
     if not (folder / f"{language}.json").exists():
         return None
     arrays = [
-        np.load(folder / f"{language}.{name}.npy", mmap_mode="r") for name in ("ngrams", "ngrams.items", "wholes", "wholes.items")
+        np.load(folder / f"{language}.{name}.npy", mmap_mode="r")
+        for name in ("ngrams", "ngrams.items", "wholes", "wholes.items")
     ]
     return Index(*arrays, [tuple(pair) for pair in read_json(folder / f"{language}.json")])
 
@@ -80,7 +85,9 @@ def ngram_hashes(texts: list[list[str]], n: int) -> tuple[np.ndarray, np.ndarray
     total = sum(lengths)
     if total < n:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-    flat = np.fromiter((zlib.crc32(word.encode("utf-8", "surrogatepass")) for words in texts for word in words), np.uint64, total)
+    flat = np.fromiter(
+        (zlib.crc32(word.encode("utf-8", "surrogatepass")) for words in texts for word in words), np.uint64, total
+    )
     owner = np.repeat(np.arange(len(texts)), lengths)
     hashed = np.zeros(total - n + 1, dtype=np.uint64)
     for place in range(n):
@@ -94,14 +101,25 @@ def find(index: Index, texts: list[tuple[str, ...]], language: str, n: int) -> l
     unspaced = scripts.is_unspaced(language)
     hashes, owners = ngram_hashes([normalise.words("\n".join(fields), unspaced) for fields in texts], n)
     hits = _pairs(index.ngrams, index.ngram_items, hashes, owners, f"{n} words")
-    wholes = [(normalise.hash64(text), i) for i, fields in enumerate(texts) for text in map(normalise.reduced, fields) if len(text) >= SHORTEST]
+    wholes = [
+        (normalise.hash64(text), i)
+        for i, fields in enumerate(texts)
+        for text in map(normalise.reduced, fields)
+        if len(text) >= SHORTEST
+    ]
     if wholes:
         values, numbers = zip(*wholes)
-        hits |= _pairs(index.wholes, index.whole_items, np.array(values, dtype=np.uint64), np.array(numbers), "whole text")
+        hits |= _pairs(
+            index.wholes, index.whole_items, np.array(values, dtype=np.uint64), np.array(numbers), "whole text"
+        )
     return [(text, *index.items[item], kind) for text, item, kind in sorted(hits)]
 
 
-def _pairs(known: np.ndarray, items: np.ndarray, hashes: np.ndarray, owners: np.ndarray, kind: str) -> set[tuple[int, int, str]]:
+def _pairs(
+    known: np.ndarray, items: np.ndarray, hashes: np.ndarray, owners: np.ndarray, kind: str
+) -> set[tuple[int, int, str]]:
     first = np.searchsorted(known, hashes, side="left")
     last = np.searchsorted(known, hashes, side="right")
-    return {(int(owners[i]), int(item), kind) for i in np.flatnonzero(last > first) for item in items[first[i] : last[i]]}
+    return {
+        (int(owners[i]), int(item), kind) for i in np.flatnonzero(last > first) for item in items[first[i] : last[i]]
+    }

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from maple.upstream import languages
 from maple.preparation.select import REASONS
+from maple.upstream import languages
 
 
 def page(found: dict[str, Any], examples: dict[str, list[dict[str, Any]]]) -> str:
@@ -126,7 +126,11 @@ def _token_row(name: str, one: dict[str, Any]) -> list[Any]:
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
-    cells = [head, ["---"] + ["---:"] * (len(head) - 1), *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+    cells = [
+        head,
+        ["---"] + ["---:"] * (len(head) - 1),
+        *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows),
+    ]
     return ["| " + " | ".join(row) + " |" for row in cells]
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from maple.config.catalogue import Source
 from maple.preparation import instructions, normalise, scripts
 from maple.preparation.instructions import Instruction
-from maple.config.catalogue import Source
 
 EMPTY_INSTRUCTION, EMPTY_OUTPUT, OTHER_SCRIPT = 1, 2, 4
 
@@ -23,8 +23,8 @@ class Scan:
     """One language of a source, an element per row in the file's order.
 
     `key` is a hash of seed and id: sorting by it shuffles the seed instructions, in the same way in each language.
-    `exact` and `near` are hashes of the whole row as it is and reduced (maple/preparation/normalise.py), `prompt` of the reduced
-    instruction and input, `text` of the reduced instruction alone.
+    `exact` and `near` are hashes of the whole row as it is and reduced (maple/preparation/normalise.py), `prompt` of
+    the reduced instruction and input, `text` of the reduced instruction alone.
     """
 
     language: str
@@ -58,7 +58,11 @@ def scan(source: Source, folder: Path, language: str, form: str, seed: int) -> S
     flags = bytearray()
     for row in instructions.read(source, folder, [language]):
         row = clean(row, form)
-        text, given, answer = normalise.reduced(row.instruction), normalise.reduced(row.input), normalise.reduced(row.output)
+        text, given, answer = (
+            normalise.reduced(row.instruction),
+            normalise.reduced(row.input),
+            normalise.reduced(row.output),
+        )
         values = (
             f"{seed}/{row.id}",
             f"{row.instruction}\0{row.input}\0{row.output}",
@@ -69,5 +73,11 @@ def scan(source: Source, folder: Path, language: str, form: str, seed: int) -> S
         for column, value in zip(columns, values):
             column.append(normalise.hash64(value))
         foreign = scripts.is_foreign(scripts.counts(row.instruction), language)
-        flags.append(EMPTY_INSTRUCTION * (not row.instruction) | EMPTY_OUTPUT * (not row.output) | OTHER_SCRIPT * foreign)
-    return Scan(language, *(np.frombuffer(column, dtype=np.uint64) for column in columns), np.frombuffer(bytes(flags), dtype=np.uint8))
+        flags.append(
+            EMPTY_INSTRUCTION * (not row.instruction) | EMPTY_OUTPUT * (not row.output) | OTHER_SCRIPT * foreign
+        )
+    return Scan(
+        language,
+        *(np.frombuffer(column, dtype=np.uint64) for column in columns),
+        np.frombuffer(bytes(flags), dtype=np.uint8),
+    )

@@ -1,4 +1,5 @@
-"""Which rows a training set takes, chosen by seed instruction: drops, quotas, and a split that no translation straddles.
+"""Which rows a training set takes, chosen by seed instruction: drops, quotas, and a split that no translation
+straddles.
 
 Seed instructions are walked in the order of their keys (a seeded shuffle, the same in all languages). The first go
 to the held-out rows until their quotas are full; the rest of their translations go nowhere. Then comes training.
@@ -15,7 +16,15 @@ from maple.preparation.scan import EMPTY_INSTRUCTION, EMPTY_OUTPUT, OTHER_SCRIPT
 TRAIN, HELDOUT = 1, 2
 PARTS = {"train": TRAIN, "heldout": HELDOUT}
 # In the order in which rows are tested; a row counts under the first reason that drops it.
-REASONS = ("repeated_id", "empty_instruction", "empty_output", "untranslated", "other_script", "exact_duplicate", "near_duplicate")
+REASONS = (
+    "repeated_id",
+    "empty_instruction",
+    "empty_output",
+    "untranslated",
+    "other_script",
+    "exact_duplicate",
+    "near_duplicate",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ def select(scans: list[Scan], original: Scan | None, settings: Prepare, training
         dropped,
         ids={name: int((count > 0).sum()) for name, count in counts.items()},
         languages_per_id={
-            name: {int(n): int((count == n).sum()) for n in np.unique(count[count > 0])} for name, count in counts.items()
+            name: {int(n): int((count == n).sum()) for n in np.unique(count[count > 0])}
+            for name, count in counts.items()
         },
     )
 

@@ -28,7 +28,11 @@ def prompt(template: str, instruction: str, input: str = "") -> str:
     '### Input:\\nName a river.\\n\\n### Output:\\n'
     """
     if template not in TEMPLATES:
-        raise MapleError(f"no template '{template}'", why="maple/preparation/training_prompt.py has none of that name", do=nearest(template, TEMPLATES))
+        raise MapleError(
+            f"no template '{template}'",
+            why="maple/preparation/training_prompt.py has none of that name",
+            do=nearest(template, TEMPLATES),
+        )
     with_input, without_input = TEMPLATES[template]
     text = with_input if input else without_input
     # The template is filled from its end, so that braces and placeholders inside the data stay as they are.

@@ -13,10 +13,10 @@ import jinja2
 import markupsafe
 from markdown_it import MarkdownIt
 
-from maple.results import collect
 from maple.config import bills
 from maple.config.params import Params
 from maple.report import data, records, results, runs
+from maple.results import collect
 from maple.results.tables import SMOKE
 
 HERE = Path(__file__).parent

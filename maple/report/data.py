@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from maple.core import storage
 from maple.config import catalogue as pinned
 from maple.config.params import Params
+from maple.core import storage
 
 
 def training_sets(params: Params) -> list[dict[str, str]]:

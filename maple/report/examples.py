@@ -17,7 +17,8 @@ HEAD, TAIL, ANSWER = 240, 420, 240
 
 
 def compact(folders: dict[str, tuple[Path, Path]], groups: list[tuple[str, str]]) -> dict[str, Any]:
-    """`folders` has each model's answers and scores by name. `items`: [task, language, id, prompt, options, reference]; `answers` by name: one per item, 0 where it has none.
+    """`folders` has each model's answers and scores by name. `items`: [task, language, id, prompt, options,
+    reference]; `answers` by name: one per item, 0 where it has none.
 
     An answer is [text, score, what was read from it] for generated text, the last 0 if it is the text itself, and
     [place of the chosen option, score, log-likelihoods] for options.

@@ -27,7 +27,10 @@ def sentence(params: Params) -> str:
     if before == now:
         return f"identical to the committed run: {same} of {len(before)} outputs"
     differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    lines = [f"differs from the committed run: {same} of {len(before)} outputs are identical, these are not", *_few(differing)]
+    lines = [
+        f"differs from the committed run: {same} of {len(before)} outputs are identical, these are not",
+        *_few(differing),
+    ]
     return "\n".join([*lines, f"  likely reason: {_reason(params)}"])
 
 
@@ -39,15 +42,25 @@ def _few(names: list[str], most: int = 8) -> Iterable[str]:
 
 def _reason(params: Params) -> str:
     """The first thing that is known to differ between the two runs."""
-    changed = subprocess.run(["git", "status", "--porcelain", "--", *_inputs(params)], capture_output=True, text=True).stdout
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", *_inputs(params)], capture_output=True, text=True
+    ).stdout
     if changed.strip():
         return "changed here since the commit: " + ", ".join(line[3:] for line in changed.splitlines()[:4])
     kept, here = (_machines(found) for found in (bills.kept(params), bills.here(params)))
     if kept and here - kept:
         return f"another processor: {', '.join(sorted(here - kept))}; the committed run: {', '.join(sorted(kept))}"
     recorded, installed = _versions(params), environment.versions()
-    other = [f"{name} {recorded[name]} there, {version} here" for name, version in installed.items() if recorded.get(name, version) != version]
-    return f"another library version: {'; '.join(other)}" if other else "not known; docs/DEVIATIONS.md lists what may move bytes"
+    other = [
+        f"{name} {recorded[name]} there, {version} here"
+        for name, version in installed.items()
+        if recorded.get(name, version) != version
+    ]
+    return (
+        f"another library version: {'; '.join(other)}"
+        if other
+        else "not known; docs/DEVIATIONS.md lists what may move bytes"
+    )
 
 
 def _inputs(params: Params) -> list[str]:
@@ -55,7 +68,9 @@ def _inputs(params: Params) -> list[str]:
 
 
 def _machines(found: dict[tuple[str, str], dict[str, Any]]) -> set[str]:
-    return {bill["hardware"].get("gpu") or bill["hardware"]["processor"] for bill in found.values() if "hardware" in bill}
+    return {
+        bill["hardware"].get("gpu") or bill["hardware"]["processor"] for bill in found.values() if "hardware" in bill
+    }
 
 
 def _versions(params: Params) -> dict[str, str]:

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from maple.config.bills import VERBS
-from maple.results.collect import Collected
-from maple.results.quantities import Resampled
 from maple.config.params import Params
 from maple.report import examples, runs
+from maple.results.collect import Collected
+from maple.results.quantities import Resampled
 
 CURVE_POINTS = 120
 Bills = dict[tuple[str, str], dict[str, Any]]
@@ -17,7 +17,9 @@ def compact(found: Collected, params: Params, spent: Bills) -> dict[str, Any]:
     """`records` by name; `shared` values that a record's `shared` refers to; the layout of scores; examples."""
     shared = Shared()
     layout = _layout(found)
-    scores = _scores(found, layout, shared, Resampled(found, params.tables.bootstrap_samples, params.tables.seed), params)
+    scores = _scores(
+        found, layout, shared, Resampled(found, params.tables.bootstrap_samples, params.tables.seed), params
+    )
     records = {
         name: _record(name, found.records[name], spent, shared) | {"scores": scores[name]}
         for name in found.asked

@@ -10,9 +10,9 @@ import markupsafe
 
 from maple.core import storage
 from maple.results import compare, published
-from maple.upstream import languages
 from maple.results.collect import Collected
 from maple.results.tables import MISSING, PAPER_TASKS
+from maple.upstream import languages
 
 # Verdict -> sign beside the number; the colour says the same again.
 SIGNS = {

@@ -2,17 +2,22 @@
 
 from typing import Any
 
-from maple.core import progress
 from maple.config.bills import VERBS
+from maple.core import progress
 from maple.results.collect import Collected
-
 
 
 def summary(found: Collected, spent: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
     """Totals per verb, one row per record, versions of the libraries."""
-    rows = [_row(name, found.records[name], {verb: spent.get((verb, name), {}) for verb in VERBS}) for name in found.asked if name in found.records]
+    rows = [
+        _row(name, found.records[name], {verb: spent.get((verb, name), {}) for verb in VERBS})
+        for name in found.asked
+        if name in found.records
+    ]
     hardware = sorted({row["hardware"] for row in rows if row["hardware"]})
-    started = sorted(bill["started"] for (_, name), bill in spent.items() if name in found.records and "started" in bill)
+    started = sorted(
+        bill["started"] for (_, name), bill in spent.items() if name in found.records and "started" in bill
+    )
     return {
         "asked": len(found.asked),
         "present": len(found.records),

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from maple.results import compare, published
 from maple.config.params import Params
 from maple.report import results
+from maple.results import compare, published
 from maple.results.tables import SMOKE
 
 

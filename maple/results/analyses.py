@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from maple.upstream import languages
-from maple.results.render import Table
 from maple.results.quantities import Quantity, mean
+from maple.results.render import Table
 from maple.results.tables import AVERAGE, MISSING, PAPER_TASKS, Configuration, Results, numbers, rounded
+from maple.upstream import languages
 
 # The task that asks the same items in every language.
 PARALLEL = "belebele"
@@ -68,7 +68,9 @@ def trainable(results: Results) -> tuple[Table, Table]:
 def english(results: Results) -> tuple[Table, Table]:
     """English before and after finetuning: what was forgotten."""
     columns = [
-        column for column in (*PAPER_TASKS, "alpaca_eval", AVERAGE) if results.languages(column, lambda code: code == "en")
+        column
+        for column in (*PAPER_TASKS, "alpaca_eval", AVERAGE)
+        if results.languages(column, lambda code: code == "en")
     ]
     rows, summary = [], []
     for model, dataset, configuration in _chosen(results):

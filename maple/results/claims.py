@@ -21,14 +21,14 @@ from typing import Any
 
 import yaml
 
-from maple.results import published
-from maple.upstream import languages
-from maple.core.errors import MapleError, nearest
 from maple.config.params import Params
-from maple.results.render import Table, to_markdown
-from maple.results.quantities import Quantity, combine, mean
+from maple.core.errors import MapleError, nearest
 from maple.metrics.bootstrap import holm
+from maple.results import published
+from maple.results.quantities import Quantity, combine, mean
+from maple.results.render import Table, to_markdown
 from maple.results.tables import AVERAGE, PAPER_TASKS, Configuration, Results, rounded
+from maple.upstream import languages
 
 PATH = Path("paper_tables", "claims.yaml")
 HOLDS, FAILS, CANNOT_TELL = "holds", "does not hold", "cannot tell"
@@ -218,7 +218,7 @@ def _between_sets(check: Check, view: Printed, region: Region) -> Iterator[Compa
             yield _ask(
                 text,
                 region,
-                lambda m=model, a=first, b=second, c=column, l=codes: _difference(check, view, m, a, b, c, l),
+                lambda m=model, a=first, b=second, c=column, k=codes: _difference(check, view, m, a, b, c, k),
             )
 
 
@@ -277,7 +277,7 @@ def _above_baseline(check: Check, view: Printed) -> Iterator[Comparison]:
         yield _ask(
             text,
             Region.above(check.margin),
-            lambda m=model, c=column, l=codes, b=baseline: best(m, c, l) - view.baseline(b, c),
+            lambda m=model, c=column, k=codes, b=baseline: best(m, c, k) - view.baseline(b, c),
         )
 
 
@@ -285,7 +285,7 @@ def _increases_with(check: Check, view: Printed) -> Iterator[Comparison]:
     for model, column, codes in check.scores():
         text = f"{_place(model, column, codes, check)}: highest - lowest {check.factor}"
         yield _ask(
-            text, Region.above(check.margin), lambda m=model, c=column, l=codes: view.slope(m, c, l, check.factor)
+            text, Region.above(check.margin), lambda m=model, c=column, k=codes: view.slope(m, c, k, check.factor)
         )
 
 

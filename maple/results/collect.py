@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maple.core import storage
-from maple.core.errors import MapleError
 from maple import tasks
 from maple.config.params import EXPERIMENT, Params
+from maple.core import storage
+from maple.core.errors import MapleError
 
 # What maple/scoring/score_record.py and maple/training/run.py write.
 SCORES, ADAPTER = "maple.scores/2", "maple.adapter/1"
@@ -164,7 +164,9 @@ def _win_rate(name: str, found: dict, judgement: dict) -> Score:
         "value": judgement["winrate"],
         "n": judgement["n"],
         "chance": None,
-        "signature": "@".join(filter(None, [f"{judgement['annotator']}:{judgement['reference']}", judgement["endpoint"]])),
+        "signature": "@".join(
+            filter(None, [f"{judgement['annotator']}:{judgement['reference']}", judgement["endpoint"]])
+        ),
     }
     return _score(name, found, row)
 

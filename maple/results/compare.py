@@ -15,8 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from maple.results import published
 from maple.core.errors import MapleError
+from maple.results import published
 from maple.results.published import Column, Row, TableLayout, number
 from maple.results.render import Table, to_markdown
 
@@ -84,7 +84,14 @@ def _table(layout: TableLayout, first: Path, second: Path) -> list[Verdict]:
 
 
 def _judge(
-    layout: TableLayout, row: Row, column: Column, there: str, here: str, detail: dict | None, grid: list[dict], quoted: bool
+    layout: TableLayout,
+    row: Row,
+    column: Column,
+    there: str,
+    here: str,
+    detail: dict | None,
+    grid: list[dict],
+    quoted: bool,
 ) -> Verdict:
     verdict = Verdict(layout.name, row.key, column.key, there, here, DIFFERS)
     theirs, ours = number(there), number(here)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
-from maple.results import published
-from maple.upstream import languages
 from maple.config.cell import Base
-from maple.results.collect import EXPERIMENT, Collected
 from maple.config.params import Params
+from maple.results import published
+from maple.results.collect import EXPERIMENT, Collected
 from maple.results.published import Row, TableLayout
-from maple.results.render import Table, paper_table
 from maple.results.quantities import Quantity, Resampled, mean
+from maple.results.render import Table, paper_table
+from maple.upstream import languages
 
 SMOKE = "SMOKE: tiny models on sample rows; these numbers say nothing about the paper"
 STAND_IN = "STAND-IN JUDGE: these win rates come from a local rule, not from AlpacaEval's annotator"
@@ -283,7 +283,10 @@ def _notes(results: Results, name: str) -> list[str]:
         if results.params.judge.annotator == "stand-in":
             notes.append(f"Ours: {STAND_IN}.")
         asked = {s.signature.partition("@")[2] for s in results.collected.scores if s.task == "alpaca_eval"} - {""}
-        notes += [f"Ours: the annotator was asked at {place}; only that server knows what answered." for place in sorted(asked)]
+        notes += [
+            f"Ours: the annotator was asked at {place}; only that server knows what answered."
+            for place in sorted(asked)
+        ]
     return notes
 
 

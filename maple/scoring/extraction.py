@@ -7,7 +7,8 @@ from typing import Any
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 # After a label of one letter: nothing, a mark that closes or ends, or a space and a dash, bracket or the like.
 _AFTER_LETTER = re.compile(
-    r"""\s*$ | [)\]}.:,;*"”»،؛।] | ['’](?!\w) | [）］｝。．：，；、】」』〉》] | \s+[-‐-―=:|→()\[\]{}<>（［｛【「]""", re.VERBOSE
+    r"""\s*$ | [)\]}.:,;*"”»،؛।] | ['’](?!\w) | [）］｝。．：，；、】」』〉》] | \s+[-‐-―=:|→()\[\]{}<>（［｛【「]""",
+    re.VERBOSE,
 )
 
 

@@ -14,8 +14,9 @@ from maple.metrics.rouge import rouge
 
 @dataclass(frozen=True)
 class Rule:
-    """`score(prediction, reference, language, repair)` gives {metric: 0..1}; `repair` corrects a documented fault of the
-    published metric."""
+    """`score(prediction, reference, language, repair)` gives {metric: 0..1}; `repair` corrects a documented fault of
+    the published metric.
+    """
 
     metrics: tuple[str, ...]
     score: Callable[[Any, Any, str, bool], dict[str, float]]
@@ -32,7 +33,9 @@ RULES = {
 
 def get(name: str) -> Rule:
     if name not in RULES:
-        raise MapleError(f"unknown rule '{name}'", why="maple/scoring/rules.py has none of that name", do=nearest(name, RULES))
+        raise MapleError(
+            f"unknown rule '{name}'", why="maple/scoring/rules.py has none of that name", do=nearest(name, RULES)
+        )
     return RULES[name]
 
 

@@ -1,7 +1,7 @@
 """From a model's answer folder to its score folder, on a CPU, without the model.
 
-    scores/<name>/record.json                              what the answers determine, the same bytes at every run
-    scores/<name>/<task>-<language>.jsonl.gz               one line per example: prediction and scores
+scores/<name>/record.json                              what the answers determine, the same bytes at every run
+scores/<name>/<task>-<language>.jsonl.gz               one line per example: prediction and scores
 """
 
 import math
@@ -169,7 +169,9 @@ def check(found: dict[str, Any]) -> dict[str, Any]:
     for row in record.scores:
         if (key := (row.task, row.language, row.metric)) in seen:
             raise MapleError(
-                f"score record: {' '.join(key)} stands there twice", why="a score is one", do="please report this defect"
+                f"score record: {' '.join(key)} stands there twice",
+                why="a score is one",
+                do="please report this defect",
             )
         seen.add(key)
     return found

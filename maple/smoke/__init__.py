@@ -5,9 +5,9 @@ They go through the same download, readers and training as the real files; their
 
 from pathlib import Path
 
-from maple.core.errors import MapleError
 from maple.config import catalogue
 from maple.config.params import Params
+from maple.core.errors import MapleError
 from maple.smoke import evaluation, instructions, texts
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maple.upstream import languages
 from maple.smoke import files, texts
+from maple.upstream import languages
 
 SPLITS = {
     "xnli": ("test", "validation", "train"),

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maple.upstream import languages
 from maple.smoke import files, texts
+from maple.upstream import languages
 
 EXERCISES = ("reverse", "first", "last", "count", "animal", "add", "spell", "opposite", "capital")
 ALPACA_ROWS = 560

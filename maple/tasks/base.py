@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 from maple.config import catalogue
 from maple.core import storage
+from maple.core.errors import MapleError, nearest
 from maple.tasks import prompts
 from maple.upstream import languages
-from maple.core.errors import MapleError, nearest
 
 Scoring = Literal["loglikelihood", "generation"]
 
@@ -91,8 +91,8 @@ class Task:
     splits: tuple[str, ...]
     # Of maple/scoring/rules.py.
     rule: str
-    # For the plan: upstream's examples per language in the split that the paper profile scores, and the tokens that a model
-    # reads for each (assumed, with prefixes shared, until a finished run says better).
+    # For the plan: upstream's examples per language in the split that the paper profile scores, and the tokens that a
+    # model reads for each (assumed, with prefixes shared, until a finished run says better).
     size: int
     tokens: int
     # What of a generated text is the answer: its first line, or all of it.
@@ -240,5 +240,7 @@ def sample(examples: list[Example], limit: int | None, seed: int) -> list[Exampl
     """
     if limit is None:
         return examples
-    drawn = {example.id for example in sorted(examples, key=lambda example: storage.fingerprint([seed, example.id]))[:limit]}
+    drawn = {
+        example.id for example in sorted(examples, key=lambda example: storage.fingerprint([seed, example.id]))[:limit]
+    }
     return [example for example in examples if example.id in drawn]

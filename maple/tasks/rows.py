@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maple.upstream import readers
 from maple.core.errors import MapleError
+from maple.upstream import readers
 from maple.upstream.readers import AGAIN
 
 Schema = dict[str, type | Callable[[Any], str | None]]

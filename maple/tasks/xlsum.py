@@ -15,7 +15,10 @@ _SCHEMA = {"id": str, "title": str, "text": str, "summary": str}
 
 class Xlsum(Task):
     name = source = "xlsum"
-    size, tokens = 4000, 2000  # assumed: sizes differ by language and most exceed the paper profile's limit. Long articles
+    size, tokens = (
+        4000,
+        2000,
+    )  # assumed: sizes differ by language and most exceed the paper profile's limit. Long articles
     splits = ("validation", "test")
     rule = "rouge"
     long_field = "text"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from maple.core import storage
 from maple.config.catalogue import Source
+from maple.core import storage
 
 
 def save(tuned, folder: Path, source: Source) -> None:

@@ -17,7 +17,9 @@ class Rows:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         except (OSError, pa.ArrowInvalid) as error:
-            raise MapleError(f"cannot read {path}", why=str(error), do="run `dvc repro` for its prepare stage") from error
+            raise MapleError(
+                f"cannot read {path}", why=str(error), do="run `dvc repro` for its prepare stage"
+            ) from error
         tokens = table["input_ids"].combine_chunks()
         # Not `to_numpy`, which imports pandas.
         self._tokens, self._offsets, self._answers = map(

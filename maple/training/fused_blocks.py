@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from maple.training.row_attention import RowLayout, attend
 from maple.core.errors import MapleError
 from maple.models.architectures import FUSED
-
+from maple.training.row_attention import RowLayout, attend
 
 
 def hidden_states(

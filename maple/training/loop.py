@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from maple.training import batches, checkpoint, fused_blocks, output_head, row_attention
-from maple.training.batches import Packed, Rows
+from maple.config.params import Recipe
 from maple.core.errors import MapleError
 from maple.models.architectures import PACKED
-from maple.config.params import Recipe
+from maple.training import batches, checkpoint, fused_blocks, output_head, row_attention
+from maple.training.batches import Packed, Rows
 
 
 @dataclass
@@ -188,7 +188,9 @@ def _state(outcome: Outcome, parameters: dict[str, torch.nn.Parameter], optimise
     }
 
 
-def _resume(state: dict[str, Any] | None, recipe: Recipe, parameters: dict[str, torch.nn.Parameter], optimiser) -> Outcome:
+def _resume(
+    state: dict[str, Any] | None, recipe: Recipe, parameters: dict[str, torch.nn.Parameter], optimiser
+) -> Outcome:
     """What an earlier run reached, put back into parameters and optimiser; an empty outcome where there is none."""
     outcome = Outcome(micro_batch_tokens=recipe.micro_batch_tokens)
     if state:
@@ -227,7 +229,7 @@ def _step(model, rows, indices, optimiser, parameters, recipe, outcome, seed, pr
             halved = f"micro-batch halved to {outcome.micro_batch_tokens} tokens"
             print(f"out of memory: {halved}; still {recipe.batch_rows} rows a step")
             torch.cuda.empty_cache()
-    processes.add_up([p for p in parameters.values()], loss)
+    processes.add_up(list(parameters.values()), loss)
     torch.nn.utils.clip_grad_norm_(parameters.values(), recipe.max_grad_norm)
     optimiser.step()
     return loss.item()

@@ -21,7 +21,10 @@ class _Loss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         rows = max(min(HEAD_LOGITS // len(head), len(hidden)), 1)
         # The same memory for every chunk: asking for it anew takes a CPU longer than the softmax does.
-        logits_of_all, p_of_all = hidden.new_empty(rows, len(head)), hidden.new_empty(rows, len(head), dtype=torch.float32)
+        logits_of_all, p_of_all = (
+            hidden.new_empty(rows, len(head)),
+            hidden.new_empty(rows, len(head), dtype=torch.float32),
+        )
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             answers = labels[part, None]

@@ -146,7 +146,9 @@ class _Unpad(torch.autograd.Function):
         return g.index_select(0, ctx.layout.index).index_fill_(0, ctx.layout.padding, 0), None
 
 
-def for_transformers(module, query, key, value, attention_mask, layout: RowLayout, sliding_window: int | None = None, **_):
+def for_transformers(
+    module, query, key, value, attention_mask, layout: RowLayout, sliding_window: int | None = None, **_
+):
     """`attend` as transformers calls it, making no mask of its own: [1, heads, T, d] in, [1, T, heads, d] out."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return attend(q, k, v, layout, sliding_window)[None], None

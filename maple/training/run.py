@@ -42,7 +42,9 @@ class Trained:
     processes: loop.Processes
 
 
-def settings_of(name: str, cell: Cell, recipe: Recipe, tokens: Path, base: dict[str, Any], profile: str) -> dict[str, Any]:
+def settings_of(
+    name: str, cell: Cell, recipe: Recipe, tokens: Path, base: dict[str, Any], profile: str
+) -> dict[str, Any]:
     """What identifies a run: a checkpoint of other settings is refused, and the record begins with them."""
     return {
         "profile": profile,
@@ -68,7 +70,9 @@ def train(
     checkpoint: Path,
     watch: Callable[[int, loop.Processes], contextlib.AbstractContextManager[Watch]],
 ) -> Trained:
-    """Finetune the base in `weights` on the rows in `tokens`; `watch(steps, processes)` is entered before the first step."""
+    """Finetune the base in `weights` on the rows in `tokens`; `watch(steps, processes)` is entered before the first
+    step.
+    """
     rows, heldout = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
     torch.manual_seed(cell.seed)
     base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
@@ -87,7 +91,10 @@ def train(
         "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
         "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
         "steps": len(outcome.curve),
-        "tokens": {key: sum(row[column] for row in outcome.curve) for key, column in (("all", "tokens"), ("answer", "answer_tokens"))},
+        "tokens": {
+            key: sum(row[column] for row in outcome.curve)
+            for key, column in (("all", "tokens"), ("answer", "answer_tokens"))
+        },
         "heldout_loss": {"before": before, "after": after, "rows": len(heldout)},
         "loss": [row["loss"] for row in outcome.curve],
         "versions": environment.versions(),

@@ -23,7 +23,9 @@ class Language:
 
     @property
     def resource(self) -> str:
-        """Low, medium or high, from the class of Joshi et al. 2020: 0 to 2, 3, 4 to 5 (assumed: the paper defines none)."""
+        """Low, medium or high, from the class of Joshi et al. 2020: 0 to 2, 3, 4 to 5 (assumed: the paper defines
+        none).
+        """
         return "low" if self.joshi <= 2 else "medium" if self.joshi == 3 else "high"
 
 

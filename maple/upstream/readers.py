@@ -24,8 +24,18 @@ def rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any
     """Each row as a dict; `columns` spares reading the others of a parquet file (missing ones are left out)."""
     path = Path(path)
     if not path.exists():
-        raise MapleError(f"{path} is missing", why="the source is not downloaded for this language and split", do="run the download stage")
-    found = _parquet(path, columns) if path.suffix == ".parquet" else _lines(path) if path.suffix == ".jsonl" else _array(path)
+        raise MapleError(
+            f"{path} is missing",
+            why="the source is not downloaded for this language and split",
+            do="run the download stage",
+        )
+    found = (
+        _parquet(path, columns)
+        if path.suffix == ".parquet"
+        else _lines(path)
+        if path.suffix == ".jsonl"
+        else _array(path)
+    )
     for number, row in enumerate(found):
         if not isinstance(row, dict):
             raise MapleError(f"{path}, row {number}: not an object", why=f"it is a {type(row).__name__}", do=AGAIN)
@@ -57,7 +67,9 @@ def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict]:
                 yield from batch.to_pylist()
                 number += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        raise MapleError(f"{path} is not a readable parquet file", why=f"after row {number}: {error}", do=AGAIN) from error
+        raise MapleError(
+            f"{path} is not a readable parquet file", why=f"after row {number}: {error}", do=AGAIN
+        ) from error
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -1,26 +1,26 @@
 """Architectures whose scores and texts are those of transformers' own forward pass, and the refusal of any other."""
 
 import pytest
-
 import reference
 import toy
+
 from maple.answering import encoding, generate, loglikelihood, plain
 from maple.core.errors import MapleError
 from maple.models.architectures import SHARED
 
 TOKENISER = toy.tokeniser()
 # Windows shorter than the prompts, in one of the two layers where a type knows both kinds.
-MIXED = dict(sliding_window=16, layer_types=["sliding_attention", "full_attention"])
+MIXED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
 SHAPES = {
-    "gemma": dict(head_dim=16),
+    "gemma": {"head_dim": 16},
     "gemma3_text": dict(head_dim=16, query_pre_attn_scalar=16, **MIXED),
     "llama": {},
-    "mistral": dict(sliding_window=16),
+    "mistral": {"sliding_window": 16},
     "olmo2": {},
-    "phi3": dict(sliding_window=16),
+    "phi3": {"sliding_window": 16},
     "qwen2": dict(use_sliding_window=True, **MIXED),
     "qwen3": dict(head_dim=16, use_sliding_window=True, **MIXED),
-    "gemma2": dict(head_dim=16, query_pre_attn_scalar=16, final_logit_softcapping=5.0),
+    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "final_logit_softcapping": 5.0},
     "gpt2": {},
 }
 SHOTS = "The valley runs. True\n\nThe river is a valley. False\n\n" * 3
@@ -34,11 +34,17 @@ def model(kind: str, **changes):
 @pytest.mark.parametrize("kind", SHARED)
 def test_a_listed_architecture_scores_and_writes_as_transformers_does(kind):
     made = model(kind)
-    for ours, theirs in zip(loglikelihood.loglikelihoods(made, TOKENISER, REQUESTS, 4096), reference.score(made, TOKENISER, REQUESTS), strict=True):
+    for ours, theirs in zip(
+        loglikelihood.loglikelihoods(made, TOKENISER, REQUESTS, 4096),
+        reference.score(made, TOKENISER, REQUESTS),
+        strict=True,
+    ):
         for option, (logprob, greedy) in zip(ours, theirs, strict=True):
             assert abs(option.logprob - logprob) < 1e-4 and option.greedy == greedy
     prompts = [prompt for prompt, _ in REQUESTS]
-    assert generate.generate(made, TOKENISER, prompts, 10, [], 4096) == reference.written(made, TOKENISER, prompts, 10, [])
+    assert generate.generate(made, TOKENISER, prompts, 10, [], 4096) == reference.written(
+        made, TOKENISER, prompts, 10, []
+    )
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "gpt2"])
@@ -55,14 +61,18 @@ def test_any_other_is_refused_before_anything_is_computed(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
 def test_the_plain_path_takes_any_architecture_and_gives_transformers_own_numbers(kind):
     made = model(kind)
-    ours = {index: found for batch in plain.score(made, TOKENISER, REQUESTS, done=[1]) for index, found in batch.items()}
+    ours = {
+        index: found for batch in plain.score(made, TOKENISER, REQUESTS, done=[1]) for index, found in batch.items()
+    }
     theirs = reference.score(made, TOKENISER, REQUESTS)
     assert sorted(ours) == [0, 2]
     for index, options in ours.items():
         assert [(pytest.approx(o.logprob, abs=1e-6), o.greedy) for o in options] == theirs[index]
     prompts = [prompt for prompt, _ in REQUESTS]
     for stop in ([], ["r"]):
-        written = {i: text for batch in plain.generate_batches(made, TOKENISER, prompts, 10, stop) for i, text in batch.items()}
+        written = {
+            i: text for batch in plain.generate_batches(made, TOKENISER, prompts, 10, stop) for i, text in batch.items()
+        }
         assert [written[i] for i in range(3)] == reference.written(made, TOKENISER, prompts, 10, stop)
 
 

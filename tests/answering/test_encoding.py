@@ -3,8 +3,8 @@
 import random
 
 import pytest
-
 import toy
+
 from maple.answering import encoding
 
 TOKENISERS = {
@@ -18,8 +18,13 @@ SHOTS = "The river runs through the valley. Question: what runs? Answer: the riv
 
 def texts(rng: random.Random) -> list[str]:
     """A prompt and the prompt with answers; now and then strange ones."""
-    prompt = " ".join(rng.choice(toy.TEXTS) for _ in range(rng.randrange(1, 4))) + rng.choice(["", "\n", "  ", " Answer:", "\n\nAnswer"])
-    return [prompt.rstrip(), *(prompt + answer for answer in (" the river", " True", "河流", "s", "</s>", " e\u0301t\u00e9 the"))]
+    prompt = " ".join(rng.choice(toy.TEXTS) for _ in range(rng.randrange(1, 4))) + rng.choice(
+        ["", "\n", "  ", " Answer:", "\n\nAnswer"]
+    )
+    return [
+        prompt.rstrip(),
+        *(prompt + answer for answer in (" the river", " True", "河流", "s", "</s>", " e\u0301t\u00e9 the")),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -37,7 +42,9 @@ def test_shared_beginnings_are_tokenised_once(name, monkeypatch):
     tokeniser, seen = TOKENISERS[name], []
     batch = encoding._batch
     monkeypatch.setattr(encoding, "_batch", lambda t, texts, special: seen.extend(texts) or batch(t, texts, special))
-    groups = [[f"{SHOTS}The valley number {i} is green. Is it?{answer}" for answer in ("", " Yes", " No")] for i in range(50)]
+    groups = [
+        [f"{SHOTS}The valley number {i} is green. Is it?{answer}" for answer in ("", " Yes", " No")] for i in range(50)
+    ]
     assert encoding.encode_groups(tokeniser, groups)[7][1] == encoding.encode(tokeniser, groups[7][1])
     assert sum(map(len, seen)) < sum(len(text) for group in groups for text in group) / 5
 

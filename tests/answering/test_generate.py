@@ -1,10 +1,10 @@
 """Greedy texts: to the letter those of transformers' generate, one prompt at a time."""
 
 import pytest
-import torch
-
 import reference
+import torch
 import toy
+
 from maple.answering import encoding, forward, generate, loglikelihood, prefix_tree
 from maple.answering.decode_attention import Decoding
 from maple.core.errors import MapleError
@@ -13,8 +13,18 @@ TOKENISER = toy.tokeniser()
 PASSAGES = ["The river runs through the valley, and the valley is green. ", "河流穿过山谷。", "แม่น้ำไหลผ่านหุบเขา "]
 SHOTS = "Passage: the valley. Q: what? A: a valley\n\n" * 3
 # Questions that share a passage, a prompt that is the beginning of others, twice the same, one token, none but <s>.
-PROMPTS = [f"{SHOTS}{passage}Q: {i}? A:" for passage in PASSAGES for i in range(4)] + [SHOTS, SHOTS + PASSAGES[0], SHOTS, "a", ""]
-MODELS = {"llama": toy.model(), "mistral": toy.model("mistral"), "mistral with a window": toy.model("mistral", window=30)}
+PROMPTS = [f"{SHOTS}{passage}Q: {i}? A:" for passage in PASSAGES for i in range(4)] + [
+    SHOTS,
+    SHOTS + PASSAGES[0],
+    SHOTS,
+    "a",
+    "",
+]
+MODELS = {
+    "llama": toy.model(),
+    "mistral": toy.model("mistral"),
+    "mistral with a window": toy.model("mistral", window=30),
+}
 
 
 def ours(model, prompts, limit, stop=(), batch_tokens=4096, **options):
@@ -99,7 +109,9 @@ def test_the_shared_passage_is_read_once_and_answers_end_early():
 def test_answered_prompts_are_skipped():
     whole = ours(MODELS["llama"], PROMPTS, 6, batch_tokens=10)
     done = set(range(0, len(PROMPTS), 3))
-    assert ours(MODELS["llama"], PROMPTS, 6, batch_tokens=10, done=done) == [t for i, t in enumerate(whole) if i not in done]
+    assert ours(MODELS["llama"], PROMPTS, 6, batch_tokens=10, done=done) == [
+        t for i, t in enumerate(whole) if i not in done
+    ]
 
 
 def test_output_that_is_not_a_number_is_an_error_with_the_prompt():

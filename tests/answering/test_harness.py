@@ -15,23 +15,27 @@ lm_eval = outside.package("lm_eval")
 
 import pyarrow.parquet
 import torch
+import toy
+import upstream
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-import toy
-import upstream
 from maple.answering import generate, loglikelihood
+from maple.answering.run import Subject, answer
 from maple.config import params
 from maple.core import storage
 from maple.scoring import score_record
-from maple.answering.run import Subject, answer
 from maple.tasks import base
 
 HARNESS = Path(lm_eval.__file__).parent / "tasks"
 ROWS = 12
-TOKENISERS = {"bytes": toy.tokeniser(), "metaspace": toy.tokeniser("metaspace"), "no first token": toy.tokeniser(bos=False)}
+TOKENISERS = {
+    "bytes": toy.tokeniser(),
+    "metaspace": toy.tokeniser("metaspace"),
+    "no first token": toy.tokeniser(bos=False),
+}
 # The harness's task file -> ours: task, language, split, upstream's file.
 TASKS = {
     "xnli/xnli_en": ("xnli", "en", "validation", "xnli/en/validation-00000-of-00001.parquet"),
@@ -97,7 +101,10 @@ def test_real_xcopa_gives_the_same_log_likelihoods_and_accuracy(language, tmp_pa
     data = f"xcopa/{language}/test-00000-of-00001.parquet"
     if not (datasets / data).exists():
         pytest.skip(f"{data} is not there")
-    assert compare(f"xcopa/default_{language}", "xcopa", language, "test", data, TOKENISERS["bytes"], datasets, tmp_path) == 500
+    assert (
+        compare(f"xcopa/default_{language}", "xcopa", language, "test", data, TOKENISERS["bytes"], datasets, tmp_path)
+        == 500
+    )
 
 
 def compare(
@@ -116,14 +123,19 @@ def compare(
         bootstrap_iters=0,
     )
     (samples,), (metrics,) = results["samples"].values(), results["results"].values()
-    theirs = [[float(answer[0]) for answer in sample["filtered_resps"]] for sample in sorted(samples, key=lambda s: s["doc_id"])]
+    theirs = [
+        [float(answer[0]) for answer in sample["filtered_resps"]]
+        for sample in sorted(samples, key=lambda s: s["doc_id"])
+    ]
 
     options = dataclasses.replace(
         evaluated.tasks[task], languages=[language], split=split, limit=None, shots=shots, prompt_set="harness"
     )
     evaluated = dataclasses.replace(evaluated, tasks={task: options})
     subject = Subject("toy", "base", "toy", 16, 16)
-    answer(subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "answers", "smoke")
+    answer(
+        subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "answers", "smoke"
+    )
     found = score_record.score(folder / "answers", evaluated, params.Scoring({task: "none"}, []), folder / "scores")
     examples = list(storage.read_jsonl_gz(folder / "answers" / f"{task}-{language}.jsonl.gz"))
     assert not any("shots_dropped" in row or "shortened" in row for row in examples)
@@ -160,7 +172,9 @@ def test_boundaries_first_tokens_and_truncation_are_the_harness_s(tokeniser):
 def test_generated_strings_are_the_harness_s(batch_size):
     model, tokeniser = toy.model(context=512), TOKENISERS["bytes"]
     prompts = [f"Passage: The river {'runs ' * (i % 3)}through the valley.\nQ: {i}?\nA:" for i in range(8)]
-    instances = [Instance("generate_until", {}, (prompt, {"until": ["\n", "e"], "max_gen_toks": 24}), 0) for prompt in prompts]
+    instances = [
+        Instance("generate_until", {}, (prompt, {"until": ["\n", "e"], "max_gen_toks": 24}), 0) for prompt in prompts
+    ]
     with torch.inference_mode():
         theirs = harness(model, tokeniser, batch_size).generate_until(instances, disable_tqdm=True)
     assert generate.generate(model, tokeniser, prompts, 24, ["\n", "e"], 200) == theirs

@@ -3,14 +3,18 @@
 import random
 
 import pytest
+import reference
 import torch
+import toy
 from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
-import reference
-import toy
 from maple.answering import encoding, forward, loglikelihood, prefix_tree
 
-MODELS = {"llama": toy.model(), "mistral": toy.model("mistral"), "mistral with a window": toy.model("mistral", window=40)}
+MODELS = {
+    "llama": toy.model(),
+    "mistral": toy.model("mistral"),
+    "mistral with a window": toy.model("mistral", window=40),
+}
 TOKENISERS = {
     "bytes": toy.tokeniser(),
     "bytes, no first token": toy.tokeniser(bos=False),
@@ -23,8 +27,14 @@ PASSAGES = ["The river runs through the valley. ", "河流穿过山谷。", "แ
 # boundary, options that begin with one another, the same option twice.
 SHAPES = {
     "labels": [(f"Passage: {passage}Q: {i}?\nA:", [" A", " B", " C"]) for passage in PASSAGES for i in range(3)],
-    "shots": [(f"{SHOTS}{passage} Question: {i}", [" True", " Neither", " False"]) for passage in PASSAGES for i in range(3)],
-    "sentences": [("", [f" {passage} right? {word}, {i}" for word in ("Yes", "Also", "No")]) for passage in PASSAGES for i in range(3)],
+    "shots": [
+        (f"{SHOTS}{passage} Question: {i}", [" True", " Neither", " False"]) for passage in PASSAGES for i in range(3)
+    ],
+    "sentences": [
+        ("", [f" {passage} right? {word}, {i}" for word in ("Yes", "Also", "No")])
+        for passage in PASSAGES
+        for i in range(3)
+    ],
     "boundaries": [
         ("The answer is  ", ["the river", " the river", "the river runs"]),
         ("The r", ["iver runs through", "iver runs through the bank", "iver runs through"]),
@@ -66,7 +76,12 @@ def test_it_does_not_matter_how_shared_prefixes_are_computed(model, balance, mon
     monkeypatch.setattr(forward, "balance", lambda model: balance)
     monkeypatch.setattr(prefix_tree, "PASS", 0 if balance == 30 else 10**6)
     model, tokeniser = MODELS[model], TOKENISERS["bytes"]
-    requests = [(f"{shots}{passage}Q: {i}", [" A", " B", " both"]) for shots in ("", SHOTS, SHOTS[:90]) for passage in PASSAGES for i in range(4)]
+    requests = [
+        (f"{shots}{passage}Q: {i}", [" A", " B", " both"])
+        for shots in ("", SHOTS, SHOTS[:90])
+        for passage in PASSAGES
+        for i in range(4)
+    ]
     assert difference(ours(model, tokeniser, requests), reference.score(model, tokeniser, requests)) < 1e-4
 
 
@@ -104,7 +119,9 @@ def test_what_is_longer_than_the_context_is_cut_off_from_the_left():
 
 def test_labels_cost_one_forward_and_shots_are_computed_once():
     model, tokeniser = MODELS["llama"], TOKENISERS["bytes"]
-    labels = [" " + piece[1:] for piece in sorted(tokeniser.get_vocab()) if piece.startswith("Ġ") and len(piece) > 1][:4]
+    labels = [" " + piece[1:] for piece in sorted(tokeniser.get_vocab()) if piece.startswith("Ġ") and len(piece) > 1][
+        :4
+    ]
     usage = loglikelihood.Usage()
     prompt = len(encoding.encode(tokeniser, "Passage: The river. Answer:"))
     ours(model, tokeniser, [("Passage: The river. Answer:", labels)], usage=usage)
@@ -113,12 +130,16 @@ def test_labels_cost_one_forward_and_shots_are_computed_once():
     shots, questions = SHOTS * 2, [f"{i} {passage}" for i in range(6) for passage in PASSAGES]
     usage = loglikelihood.Usage()
     ours(model, tokeniser, [(shots + question, [" True", " False"]) for question in questions], usage=usage)
-    most = len(encoding.encode(tokeniser, shots)) + sum(len(encoding.encode(tokeniser, q + " False")) for q in questions)
+    most = len(encoding.encode(tokeniser, shots)) + sum(
+        len(encoding.encode(tokeniser, q + " False")) for q in questions
+    )
     assert usage.computed <= most < usage.asked / 4
 
 
 def test_bytes_and_tokens_to_normalise_by():
-    ((first, second),) = loglikelihood.loglikelihoods(MODELS["llama"], TOKENISERS["bytes"], [("Q:", [" é", "  the river"])], 64)
+    ((first, second),) = loglikelihood.loglikelihoods(
+        MODELS["llama"], TOKENISERS["bytes"], [("Q:", [" é", "  the river"])], 64
+    )
     assert (first.bytes, second.bytes) == (2, 10)
     assert second.tokens == len(TOKENISERS["bytes"].encode("  the river", add_special_tokens=False))
 

@@ -13,7 +13,9 @@ def random_sequences(rng: random.Random) -> list[np.ndarray]:
     found = [[rng.randrange(4) for _ in range(rng.choice([0, 1, 5, 300]))]]
     for _ in range(rng.randrange(1, 40)):
         base = rng.choice(found)
-        found.append(base[: rng.randrange(len(base) + 1)] + [rng.randrange(4) for _ in range(rng.choice([0, 1, 7, 60]))])
+        found.append(
+            base[: rng.randrange(len(base) + 1)] + [rng.randrange(4) for _ in range(rng.choice([0, 1, 7, 60]))]
+        )
     return [np.array(tokens, dtype=np.int64) for tokens in found]
 
 
@@ -21,7 +23,9 @@ def test_sequences_sort_as_lists_of_numbers_do():
     rng = random.Random(1)
     for _ in range(50):
         found = [[rng.choice([0, 1, 255, 256, 65535, 65536, 300_000]) for _ in range(rng.randrange(4))]]
-        found += [rng.choice(found)[: rng.randrange(4)] + [rng.randrange(1 << 18)] * rng.randrange(3) for _ in range(30)]
+        found += [
+            rng.choice(found)[: rng.randrange(4)] + [rng.randrange(1 << 18)] * rng.randrange(3) for _ in range(30)
+        ]
         sequences = [np.array(tokens, dtype=np.int64) for tokens in [*found, []]]
         assert prefix_tree._order(sequences) == sorted(range(len(sequences)), key=lambda i: sequences[i].tolist())
 
@@ -71,4 +75,8 @@ def test_one_sequence_is_one_row_and_a_batch_holds_at_least_one():
 def test_batches_go_from_long_to_short_within_their_tokens():
     lengths = [30, 10, 50, 20, 40]
     rows = [prefix_tree.Row(np.zeros(n), np.zeros(n), np.zeros(n), []) for n in lengths]
-    assert [[len(row) for row in batch] for batch in prefix_tree.Group(None, None, rows).batches(70)] == [[50], [40, 30], [20, 10]]
+    assert [[len(row) for row in batch] for batch in prefix_tree.Group(None, None, rows).batches(70)] == [
+        [50],
+        [40, 30],
+        [20, 10],
+    ]

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-
 import toy
 import upstream
+
 from maple.answering import encoding, loglikelihood
-from maple.config import params
-from maple.scoring import extraction, score_record
-from maple.core.errors import MapleError
 from maple.answering import run as answering
-from maple.answering.run import Subject
 from maple.answering.questions import questions, sheet
+from maple.answering.run import Subject
+from maple.config import params
+from maple.core.errors import MapleError
+from maple.scoring import extraction, score_record
 from maple.tasks.base import Example
 
 SCORING = params.Scoring(dict.fromkeys(("xnli", "xcopa", "belebele"), "none"), [])
@@ -35,7 +35,9 @@ def asked(limit: int | None = 4, only: tuple[str, ...] = upstream.LANGUAGES, **c
     """The smoke profile's evaluation in the languages that upstream.py writes."""
     found = params.parse(Path(__file__).parents[2] / "params.yaml").evaluation
     chosen = {
-        name: dataclasses.replace(found.tasks[name], languages=list(upstream.LANGUAGES[name]), limit=limit, max_new_tokens=6, **changes)
+        name: dataclasses.replace(
+            found.tasks[name], languages=list(upstream.LANGUAGES[name]), limit=limit, max_new_tokens=6, **changes
+        )
         for name in only
     }
     return dataclasses.replace(found, tasks=chosen, batch_tokens=200)
@@ -59,7 +61,11 @@ def lines_of(path: Path) -> list[dict]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for part in ("answers", "scores") for p in sorted((folder / part).iterdir())}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for part in ("answers", "scores")
+        for p in sorted((folder / part).iterdir())
+    }
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,13 @@ def test_the_folder_holds_every_score_and_example(finished):
         values = [line["scores"][row["metric"]] for line in lines]
         assert len(lines) == row["n"] == 4 and math.isclose(sum(values) / 4, row["value"])
         assert row["chance"] == {"xnli": 1 / 3, "xcopa": 0.5, "belebele": 0.25}.get(task)
-        for part in (f"task:{task}", f"lang:{language}", "shots:0", f"split:{'validation' if task == 'xquad' else 'test'}", "base:16bit"):
+        for part in (
+            f"task:{task}",
+            f"lang:{language}",
+            "shots:0",
+            f"split:{'validation' if task == 'xquad' else 'test'}",
+            "base:16bit",
+        ):
             assert part in row["signature"].split("#")[0].split("|")
         assert [line["id"] for line in lines] == [line["id"] for line in answers]
         for line in answers:
@@ -121,7 +133,9 @@ tests.run(Path(sys.argv[1]), Path(sys.argv[2]))
 
 def test_killed_runs_go_on_and_end_with_the_bytes_of_an_unbroken_one(finished, datasets, tmp_path):
     for appends in (3, 7, 5):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(datasets), str(appends)], cwd=Path(__file__).parents[2])
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path), str(datasets), str(appends)], cwd=Path(__file__).parents[2]
+        )
         assert done.returncode == -9 and not (tmp_path / "answers").exists()
     seals = len(list((tmp_path / "work").glob("*.jsonl")))
     assert 0 < seals < 18
@@ -144,7 +158,9 @@ def test_a_stop_inside_a_language_leaves_no_trace(datasets, tmp_path, seed):
 
 
 @pytest.mark.parametrize(
-    "change", [{"split": "validation"}, {"prompt_set": "native", "limit": 3}, {"shots": 1}], ids=["split", "prompt", "shots"]
+    "change",
+    [{"split": "validation"}, {"prompt_set": "native", "limit": 3}, {"shots": 1}],
+    ids=["split", "prompt", "shots"],
 )
 def test_answers_of_other_settings_are_not_used(datasets, tmp_path, change):
     loads = []
@@ -156,14 +172,22 @@ def test_answers_of_other_settings_are_not_used(datasets, tmp_path, change):
     first = {"limit": 3} if "limit" in change else {"limit": 4}
     run(tmp_path, datasets, asked(only=("xcopa",), **first), counted)
     run(tmp_path, datasets, asked(only=("xcopa",), **first | change), counted)
-    run(tmp_path, datasets, asked(only=("xcopa",), **first | change), counted, dataclasses.replace(SUBJECT, identity={"base": "2"}))
+    run(
+        tmp_path,
+        datasets,
+        asked(only=("xcopa",), **first | change),
+        counted,
+        dataclasses.replace(SUBJECT, identity={"base": "2"}),
+    )
     assert len(loads) == 3
 
 
 def test_another_normalisation_asks_the_model_nothing(datasets, tmp_path):
     run(tmp_path, datasets, asked(only=("xcopa",)))
     by_bytes = params.Scoring({"xcopa": "bytes"}, [])
-    changed = run(tmp_path, datasets, asked(only=("xcopa",)), load=lambda: pytest.fail("a model was loaded"), scoring=by_bytes)
+    changed = run(
+        tmp_path, datasets, asked(only=("xcopa",)), load=lambda: pytest.fail("a model was loaded"), scoring=by_bytes
+    )
     assert all("loglikelihood/bytes" in row["signature"] for row in changed["scores"])
 
 
@@ -177,7 +201,9 @@ def test_a_failed_example_is_an_error_with_its_id_and_never_a_zero(datasets, tmp
         run(tmp_path, datasets, asked(None, only=("xcopa",)))
     assert failed.value.why == "the machine is on fire"
     assert not (tmp_path / "answers").exists() and not (tmp_path / "answers.part").exists()
-    assert [row["id"] for row in map(json.loads, (tmp_path / "work" / "xcopa-et.jsonl.part").read_text().splitlines()[1:])] == ["0"]
+    assert [
+        row["id"] for row in map(json.loads, (tmp_path / "work" / "xcopa-et.jsonl.part").read_text().splitlines()[1:])
+    ] == ["0"]
 
 
 def oracle(monkeypatch, pick) -> None:
@@ -190,7 +216,11 @@ def oracle(monkeypatch, pick) -> None:
             yield {index: [loglikelihood.OptionScore(-1.0 - (i != best), 1, 1, False) for i in range(len(options))]}
 
     monkeypatch.setattr(loglikelihood, "score", scored)
-    monkeypatch.setattr(generate, "generate_batches", lambda model, tok, prompts, *a, **k: iter([{i: pick(i, None) for i in range(len(prompts))}]))
+    monkeypatch.setattr(
+        generate,
+        "generate_batches",
+        lambda model, tok, prompts, *a, **k: iter([{i: pick(i, None) for i in range(len(prompts))}]),
+    )
 
 
 def test_a_perfect_model_scores_1_on_every_task_and_language(datasets, tmp_path, monkeypatch):
@@ -200,7 +230,7 @@ def test_a_perfect_model_scores_1_on_every_task_and_language(datasets, tmp_path,
             evaluated.tasks[name] = dataclasses.replace(evaluated.tasks[name], languages=[code])
             examples = sheet(name, code, evaluated.tasks[name], datasets, 42).examples
             gold = [e.reference if isinstance(e.reference, (int, str)) else e.reference[0] for e in examples]
-            oracle(monkeypatch, lambda index, count: gold[index])
+            oracle(monkeypatch, lambda index, count, gold=gold: gold[index])
             found = run(tmp_path / name / code, datasets, evaluated, load=lambda: (toy.model(), toy.tokeniser()))
             assert all(row["value"] == 1 for row in found["scores"])
             assert bool(found["scores"]) == (name != "alpaca_eval")
@@ -210,7 +240,12 @@ def test_a_blind_model_scores_chance(tmp_path, monkeypatch):
     """Always the same option: exactly chance, since every option is right equally often."""
     datasets = upstream.write(tmp_path / "datasets", rows=12)
     oracle(monkeypatch, lambda index, count: 0)
-    found = run(tmp_path, datasets, asked(limit=None, only=("xnli", "xcopa", "belebele")), load=lambda: (toy.model(), toy.tokeniser()))
+    found = run(
+        tmp_path,
+        datasets,
+        asked(limit=None, only=("xnli", "xcopa", "belebele")),
+        load=lambda: (toy.model(), toy.tokeniser()),
+    )
     assert len(found["scores"]) == 9
     for row in found["scores"]:
         assert math.isclose(row["value"], row["chance"])
@@ -228,7 +263,9 @@ def test_shots_that_do_not_fit_are_dropped_from_the_oldest_and_counted(datasets)
     length = lambda text: len(encoding.encode(count, text))
     options = dataclasses.replace(asked().tasks["xnli"], shots=4)
     asked_sheet = sheet("xnli", "en", options, datasets, 42)
-    room = length("\n\n".join([*asked_sheet.shots[2:], asked_sheet.form.prompt(asked_sheet.examples[0]) + " Neither"])) + 3
+    room = (
+        length("\n\n".join([*asked_sheet.shots[2:], asked_sheet.form.prompt(asked_sheet.examples[0]) + " Neither"])) + 3
+    )
     for question in questions(asked_sheet, room, length):
         assert question.shots_dropped == 2 and not question.shortened
         assert question.prompt.startswith(asked_sheet.shots[2]) and asked_sheet.shots[1] not in question.prompt
@@ -261,19 +298,30 @@ def test_a_long_passage_is_cut_at_its_end_and_counted(datasets, tmp_path):
 
 
 def test_the_option_with_the_highest_log_likelihood_is_chosen_normalised_as_asked():
-    options = [{"logprob": -4.0, "bytes": 4, "tokens": 1}, {"logprob": -6.0, "bytes": 5, "tokens": 3}, {"logprob": -4.0, "bytes": 1, "tokens": 1}]
+    options = [
+        {"logprob": -4.0, "bytes": 4, "tokens": 1},
+        {"logprob": -6.0, "bytes": 5, "tokens": 3},
+        {"logprob": -4.0, "bytes": 1, "tokens": 1},
+    ]
     assert [extraction.choose(options, by) for by in ("none", "bytes", "tokens")] == [0, 0, 1]
 
 
 def test_averages_are_unweighted():
-    rows = [("xnli", "accuracy", True, 0.2), ("xnli", "accuracy", True, 0.4), ("xquad", "f1", True, 0.9), ("xquad", "em", False, 0.5)]
+    rows = [
+        ("xnli", "accuracy", True, 0.2),
+        ("xnli", "accuracy", True, 0.4),
+        ("xquad", "f1", True, 0.9),
+        ("xquad", "em", False, 0.5),
+    ]
     found = score_record.averages({"task": t, "metric": m, "primary": p, "value": v} for t, m, p, v in rows)
     assert found == {"xnli": {"accuracy": 0.3}, "xquad": {"f1": 0.9, "em": 0.5}, "average": 0.6}
 
 
 def test_averages_are_decimal_as_in_the_tables():
     """The mean is 0.3397445, a tie, to which binary floats add a little."""
-    found = score_record.averages({"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.420572, 0.258917))
+    found = score_record.averages(
+        {"task": "xnli", "metric": "accuracy", "primary": True, "value": v} for v in (0.420572, 0.258917)
+    )
     assert found == {"xnli": {"accuracy": 0.339744}, "average": 0.339744}
 
 

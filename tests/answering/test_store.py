@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from maple.core.errors import MapleError
 from maple.answering.store import AnswerStore
+from maple.core.errors import MapleError
 
 ROWS = [{"id": str(i), "output": "é" * i} for i in range(5)]
 

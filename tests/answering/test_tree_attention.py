@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from maple.answering import tree_attention
-from maple.answering.tree_attention import TreeLayout, Prefix
 from maple.answering.prefix_tree import Row
+from maple.answering.tree_attention import Prefix, TreeLayout
 
 HEADS, SHARED, WIDTH = 4, 2, 8
 
@@ -38,7 +38,11 @@ def written_out(rows, prefix, query, key, value, window):
     found, start = [], 0
     for one in rows:
         for here in range(len(one)):
-            seen = [j for j in range(here + 1) if here < one.until[j] and (window is None or one.depths[here] - one.depths[j] < window)]
+            seen = [
+                j
+                for j in range(here + 1)
+                if here < one.until[j] and (window is None or one.depths[here] - one.depths[j] < window)
+            ]
             far = [j for j in range(prefix.length) if window is None or one.depths[here] - j < window]
             heads = []
             for head in range(HEADS):
@@ -76,7 +80,9 @@ def test_in_bfloat16_joining_the_two_softmaxes_costs_no_more_than_rounding():
     prefix, *own = tensors(rows, 60)
     wanted = written_out(rows, prefix, *own, None)
     half = Prefix(60, [prefix.keys[0].bfloat16()], [prefix.values[0].bfloat16()])
-    found = TreeLayout(rows, half, torch.device("cpu")).attend(0, *(tensor.bfloat16() for tensor in own), WIDTH**-0.5, None)
+    found = TreeLayout(rows, half, torch.device("cpu")).attend(
+        0, *(tensor.bfloat16() for tensor in own), WIDTH**-0.5, None
+    )
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
 

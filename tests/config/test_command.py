@@ -1,4 +1,6 @@
-"""What a person sees when a stage fails: three lines for an error we foresaw, one for one we did not, and the log's path."""
+"""What a person sees when a stage fails: three lines for an error we foresaw, one for one we did not, and the log's
+path.
+"""
 
 import os
 import shlex
@@ -14,9 +16,14 @@ def run(tmp_path, body, *arguments, then=""):
     for name in ("params.yaml", "sources.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     script = tmp_path / "verb.py"
-    script.write_text('"""A verb."""\nfrom maple.config import command\nfrom maple.core.errors import MapleError\n' + textwrap.dedent(body))
+    script.write_text(
+        '"""A verb."""\nfrom maple.config import command\nfrom maple.core.errors import MapleError\n'
+        + textwrap.dedent(body)
+    )
     command = ["bash", "-c", f"set -o pipefail; {shlex.join([sys.executable, str(script), *arguments])} {then}"]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
 
 
 def test_a_foreseen_error_is_three_lines_its_log_and_its_code(tmp_path):
@@ -27,7 +34,9 @@ def test_a_foreseen_error_is_three_lines_its_log_and_its_code(tmp_path):
     """
     result = run(tmp_path, body)
     assert result.returncode == 2
-    assert result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n  log: work/smoke/logs/verb.log\n"
+    assert (
+        result.stderr == "no row\n  why: the file is empty\n  do:  download it again\n  log: work/smoke/logs/verb.log\n"
+    )
 
 
 def test_a_defect_names_the_log_that_holds_its_traceback(tmp_path):

@@ -40,34 +40,66 @@ def test_the_smoke_grid_has_every_model_training_set_and_bit_width():
 
 
 WRONG = {
-    "unknown key": (lambda p: p["lora"].update(rank=3), r"unknown key 'lora.rank'.*", ),
-    "near key": (lambda p: p["recipe"].update(learning_rat=1), r"'recipe.learning_rat'(.|\n)*did you mean 'learning_rate'"),
+    "unknown key": (
+        lambda p: p["lora"].update(rank=3),
+        r"unknown key 'lora.rank'.*",
+    ),
+    "near key": (
+        lambda p: p["recipe"].update(learning_rat=1),
+        r"'recipe.learning_rat'(.|\n)*did you mean 'learning_rate'",
+    ),
     "missing key": (lambda p: p["recipe"].pop("schedule"), r"'recipe.schedule' is missing"),
     "wrong type": (lambda p: p["lora"].update(r="eight"), r"'lora.r' is 'eight'(.|\n)*a whole number"),
     "bool for number": (lambda p: p["prepare"].update(rows=True), r"'prepare.rows' is True"),
-    "not in choices": (lambda p: p["recipe"].update(schedule="cosin"), r"'recipe.schedule' is 'cosin'(.|\n)*did you mean 'cosine'"),
+    "not in choices": (
+        lambda p: p["recipe"].update(schedule="cosin"),
+        r"'recipe.schedule' is 'cosin'(.|\n)*did you mean 'cosine'",
+    ),
     "model": (lambda p: p.update(model="mistral-7B"), r"unknown model 'mistral-7B'(.|\n)*did you mean 'mistral-7b'"),
-    "model in grid": (lambda p: p["grid"]["bases"].append("llama-7b-4bit"), r"unknown model 'llama-7b' in 'grid.bases'(.|\n)*llama-2-7b"),
+    "model in grid": (
+        lambda p: p["grid"]["bases"].append("llama-7b-4bit"),
+        r"unknown model 'llama-7b' in 'grid.bases'(.|\n)*llama-2-7b",
+    ),
     "base": (lambda p: p["grid"]["bases"].append("mistral-7b-5bit"), r"'mistral-7b-5bit' names no base"),
     "bits": (lambda p: p["quantisation"].update(bits=6), r"'quantisation.bits' is 6(.|\n)*one of 4, 8, 16"),
-    "training set": (lambda p: p.update(dataset="bactrian-x-12"), r"unknown training set 'bactrian-x-12'(.|\n)*did you mean 'bactrian-x-11|22'"),
-    "training language": (lambda p: p["datasets"]["alpaca"]["languages"].append("eng"), r"unknown alpaca language 'eng' in 'datasets.alpaca.languages'"),
+    "training set": (
+        lambda p: p.update(dataset="bactrian-x-12"),
+        r"unknown training set 'bactrian-x-12'(.|\n)*did you mean 'bactrian-x-11|22'",
+    ),
+    "training language": (
+        lambda p: p["datasets"]["alpaca"]["languages"].append("eng"),
+        r"unknown alpaca language 'eng' in 'datasets.alpaca.languages'",
+    ),
     "language of another set": (
         lambda p: p["datasets"]["multialpaca"]["languages"].append("hi"),
         r"unknown multialpaca language 'hi' in 'datasets.multialpaca.languages'",
     ),
-    "task": (lambda p: p["evaluation"]["tasks"].update(xcoppa=p["evaluation"]["tasks"]["xcopa"]), r"unknown task 'xcoppa'(.|\n)*did you mean 'xcopa'"),
-    "task language": (lambda p: p["evaluation"]["tasks"]["xcopa"]["languages"].append("de"), r"unknown xcopa language 'de'"),
-    "target module": (lambda p: p["recipe"]["lora"]["targets"].append("q_pro"), r"'recipe.lora.targets\[7\]' is 'q_pro'(.|\n)*did you mean 'q_proj'"),
+    "task": (
+        lambda p: p["evaluation"]["tasks"].update(xcoppa=p["evaluation"]["tasks"]["xcopa"]),
+        r"unknown task 'xcoppa'(.|\n)*did you mean 'xcopa'",
+    ),
+    "task language": (
+        lambda p: p["evaluation"]["tasks"]["xcopa"]["languages"].append("de"),
+        r"unknown xcopa language 'de'",
+    ),
+    "target module": (
+        lambda p: p["recipe"]["lora"]["targets"].append("q_pro"),
+        r"'recipe.lora.targets\[7\]' is 'q_pro'(.|\n)*did you mean 'q_proj'",
+    ),
     "alpha": (lambda p: p["recipe"]["lora"].update(alpha="r2"), r"'recipe.lora.alpha' is 'r2'"),
     "rank": (lambda p: p["grid"]["ranks"].append(0), r"'grid.ranks\[1\]' is 0"),
     "shots": (lambda p: p["evaluation"]["tasks"]["xnli"].update(shots=9), r"'evaluation.tasks.xnli.shots' is 9"),
     "limit": (lambda p: p["evaluation"]["tasks"]["xnli"].update(limit=0), r"'evaluation.tasks.xnli.limit' is 0"),
-    "new tokens": (lambda p: p["evaluation"]["tasks"]["xquad"].update(max_new_tokens=-1), r"'evaluation.tasks.xquad.max_new_tokens' is -1"),
+    "new tokens": (
+        lambda p: p["evaluation"]["tasks"]["xquad"].update(max_new_tokens=-1),
+        r"'evaluation.tasks.xquad.max_new_tokens' is -1",
+    ),
     "template": (lambda p: p["prepare"].update(template="bactrian"), r"prompt_set english(.|\n)*set both to bactrian"),
     "alpha in quotes": (lambda p: p["lora"].update(alpha="16"), r"'lora.alpha' is '16'"),
     "alpha of 0": (lambda p: p["lora"].update(alpha=0), r"'lora.alpha' is 0"),
 }
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_value_is_named(tmp_path, name):
     change, message = WRONG[name]
@@ -78,7 +110,11 @@ def test_a_wrong_value_is_named(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("mistral-7B-4bit.alpaca.r8.s42", "mistral-7b"), ("mistral-7b-4bit.alpacca.r8.s42", "alpaca"), ("mistral-7b-4bit.alpaca.r0.s42", "rank")],
+    [
+        ("mistral-7B-4bit.alpaca.r8.s42", "mistral-7b"),
+        ("mistral-7b-4bit.alpacca.r8.s42", "alpaca"),
+        ("mistral-7b-4bit.alpaca.r0.s42", "rank"),
+    ],
 )
 def test_a_cell_of_an_unknown_model_or_training_set_is_none(name, word):
     with pytest.raises(MapleError, match=f"names no cell(.|\n)*{word}"):
@@ -111,7 +147,7 @@ def test_the_experiment_takes_the_recipe_but_for_its_own_values(tmp_path):
     assert given.cell_of(given.cells[0].name) == (given.cells[0], given.recipe)
 
 
-# -- Files as users write them: (text of params.yaml, its replacement, what the message must say) -------------------------
+# -- Files as users write them: (text of params.yaml, its replacement, what the message must say) ----------------------
 
 
 def put(key, value):
@@ -154,7 +190,10 @@ LISTS = [
     ("recipe.lora.targets", ["q_proj", "q_proj"], "'q_proj' stands in it twice"),
     ("evaluation.tasks.xnli.languages", ["en", "en"], "'en' stands in it twice"),
     ("datasets.bactrian-x-11.languages", ["ar", "ar"], "'ar' stands in it twice"),
-    *((key, [], "a list that is not empty") for key in ("grid.ranks", "grid.seeds", "grid.datasets", "grid.bases", "recipe.lora.targets")),
+    *(
+        (key, [], "a list that is not empty")
+        for key in ("grid.ranks", "grid.seeds", "grid.datasets", "grid.bases", "recipe.lora.targets")
+    ),
     *((f"evaluation.tasks.{task}.languages", [], "a list that is not empty") for task in ("xnli", "mlqa")),
     ("datasets.alpaca.languages", [], "a list that is not empty"),
     ("evaluation.tasks", {}, "it is empty"),

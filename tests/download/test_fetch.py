@@ -17,10 +17,10 @@ import yaml
 from maple import tasks
 from maple.config import catalogue, params
 from maple.core import progress, storage
+from maple.core.errors import MapleError
 from maple.download import fetch, hub
 from maple.models import shapes
 from maple.upstream import languages
-from maple.core.errors import MapleError
 from tests import hub as stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,12 @@ INSTRUCTIONS = {"instruction": "instruction", "input": "input", "output": "outpu
 
 
 def row(i: int, language: str = "en") -> dict[str, str]:
-    return {"instruction": f"question {i} in {language}", "input": "", "output": f"answer {i} in {language}", "id": f"alpaca-{i}"}
+    return {
+        "instruction": f"question {i} in {language}",
+        "input": "",
+        "output": f"answer {i} in {language}",
+        "id": f"alpaca-{i}",
+    }
 
 
 @pytest.fixture
@@ -39,8 +44,15 @@ def upstream(tmp_path):
     folder = tmp_path / "hub/datasets/org/tiny/data"
     folder.mkdir(parents=True)
     for code in ("en", "sw"):
-        (folder / f"{code}.json.gz").write_bytes(gzip.compress(json.dumps([row(i, code) for i in range(40)]).encode(), mtime=0))
-    entry = ENTRY | {"files": {"train": "data/{code}.json.gz"}, "rows": {"train": 40}, "columns": INSTRUCTIONS, "languages": ["en", "sw"]}
+        (folder / f"{code}.json.gz").write_bytes(
+            gzip.compress(json.dumps([row(i, code) for i in range(40)]).encode(), mtime=0)
+        )
+    entry = ENTRY | {
+        "files": {"train": "data/{code}.json.gz"},
+        "rows": {"train": 40},
+        "columns": INSTRUCTIONS,
+        "languages": ["en", "sw"],
+    }
     (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"models": {}, "datasets": {"tiny": entry}}))
     shutil.copy(ROOT / "params.yaml", tmp_path)
     return tmp_path
@@ -54,7 +66,12 @@ def change_entry(upstream: Path, **fields) -> None:
 
 def fetched(upstream: Path, url: str, cache: str = "hf", **environment: str) -> subprocess.CompletedProcess:
     base = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    base |= {"HF_ENDPOINT": url, "HF_HOME": str(upstream / cache), "PYTHONPATH": str(ROOT), "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
+    base |= {
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(upstream / cache),
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+    }
     command = [sys.executable, ROOT / "tests/fetch.py", upstream / "sources.yaml", "en,sw", "train"]
     return subprocess.run(command, cwd=upstream, env=base | environment, capture_output=True, text=True, timeout=120)
 
@@ -99,7 +116,10 @@ def test_variants_are_exact_names_never_prefixes():
     belebele = catalogue.datasets()["belebele"]
     assert belebele.paths(["hi"], ["test"]) == ["data/hin_Deva.jsonl"]
     assert belebele.paths(["zh"], ["test"]) == ["data/zho_Hans.jsonl", "data/zho_Hant.jsonl"]
-    assert catalogue.datasets()["xlsum"].paths(["sr"], ["test"]) == ["serbian_cyrillic/test/*.parquet", "serbian_latin/test/*.parquet"]
+    assert catalogue.datasets()["xlsum"].paths(["sr"], ["test"]) == [
+        "serbian_cyrillic/test/*.parquet",
+        "serbian_latin/test/*.parquet",
+    ]
     assert catalogue.datasets()["mlqa"].paths(["de"], ["test"]) == ["MLQA.de.de/test-*.parquet"]
     assert not [code for code in languages.CODES if len(set(languages.table()[code].upstream.get("belebele", ()))) > 2]
 
@@ -119,7 +139,11 @@ def test_files_arrive_with_a_record_and_a_later_run_needs_no_network(upstream):
     entry = found(upstream)
     assert entry["commit"] == PIN and sorted(entry["files"]) == ["data/en.json.gz", "data/sw.json.gz"]
     arrived = upstream / "artifacts/tiny/sources/datasets/tiny/data/sw.json.gz"
-    assert entry["files"]["data/sw.json.gz"] == {"bytes": arrived.stat().st_size, "sha256": storage.sha256(arrived), "rows": 40}
+    assert entry["files"]["data/sw.json.gz"] == {
+        "bytes": arrived.stat().st_size,
+        "sha256": storage.sha256(arrived),
+        "rows": 40,
+    }
 
     before = (upstream / "artifacts/tiny/sources/record.json").read_bytes()
     shutil.rmtree(upstream / "artifacts")
@@ -139,7 +163,10 @@ def test_a_file_that_breaks_off_is_resumed_not_fetched_again(upstream):
         server.drop["model.safetensors"] = 1
         result = fetched(upstream, server.url)
     assert result.returncode == 0, result.stderr
-    assert [span for method, path, span in server.requests if method == "GET" and "/resolve/" in path] == [None, "bytes=10485760-"]
+    assert [span for method, path, span in server.requests if method == "GET" and "/resolve/" in path] == [
+        None,
+        "bytes=10485760-",
+    ]
     assert (upstream / "artifacts/tiny/sources/models/big/model.safetensors").stat().st_size == 24_000_000
 
 
@@ -165,13 +192,20 @@ def test_gated_sources_are_refused_together_before_the_first_byte(upstream):
         folder = upstream / f"hub/models/org/{name}"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-        content["models"][name] = ENTRY | {"label": name.title(), "hub_id": f"org/{name}", "gated": True, "files": {"config": "config.json"}}
+        content["models"][name] = ENTRY | {
+            "label": name.title(),
+            "hub_id": f"org/{name}",
+            "gated": True,
+            "files": {"config": "config.json"},
+        }
     (upstream / "sources.yaml").write_text(yaml.safe_dump(content))
     with stand_in.serve(upstream / "hub") as server:
         server.gated = {"org/llama", "org/mistral"}
         without, with_token = fetched(upstream, server.url), fetched(upstream, server.url, HF_TOKEN="hf_nobody")
     assert "Llama and Mistral are gated. Nothing was downloaded." in without.stderr
-    assert "https://huggingface.co/org/llama and https://huggingface.co/org/mistral, then set HF_TOKEN" in without.stderr
+    assert (
+        "https://huggingface.co/org/llama and https://huggingface.co/org/mistral, then set HF_TOKEN" in without.stderr
+    )
     assert "the account of your token" in with_token.stderr
     assert server.files_sent() == [] and not (upstream / "artifacts").exists()
 
@@ -232,7 +266,10 @@ def test_another_commit_than_asked_for_is_a_warning_in_the_record_too(upstream):
     with stand_in.serve(upstream / "hub") as server:
         server.commits["org/tiny"] = "f" * 40
         result = fetched(upstream, server.url)
-    assert result.returncode == 0 and f"warning: org/tiny answered revision {PIN[:12]} with commit ffffffffffff" in result.stderr
+    assert (
+        result.returncode == 0
+        and f"warning: org/tiny answered revision {PIN[:12]} with commit ffffffffffff" in result.stderr
+    )
     assert found(upstream)["commit"] == "f" * 40 and found(upstream)["revision"] == PIN
 
 
@@ -244,7 +281,9 @@ def folder(upstream, monkeypatch):
     settings = dataclasses.replace(params.load(), profile="tiny")
 
     def run(codes: list[str]) -> dict:
-        return fetch.download(settings, hub.Folder(upstream / "hub"), [fetch.Need(source, tuple(source.parts(codes, ["train"])))])
+        return fetch.download(
+            settings, hub.Folder(upstream / "hub"), [fetch.Need(source, tuple(source.parts(codes, ["train"])))]
+        )
 
     return run
 
@@ -277,7 +316,9 @@ def test_a_full_disk_leaves_no_record_and_no_half_file(folder, monkeypatch):
 def test_large_files_are_links_to_the_cache_not_copies(folder, monkeypatch):
     monkeypatch.setattr(fetch, "LINK_ABOVE", 0)
     folder(["en"])
-    assert Path("artifacts/tiny/sources/datasets/tiny/data/en.json.gz").samefile("hub/datasets/org/tiny/data/en.json.gz")
+    assert Path("artifacts/tiny/sources/datasets/tiny/data/en.json.gz").samefile(
+        "hub/datasets/org/tiny/data/en.json.gz"
+    )
 
 
 class Terminal:
@@ -291,7 +332,7 @@ class Terminal:
 def test_progress_is_a_bar_with_time_left_on_a_terminal_and_a_line_every_30_seconds_elsewhere():
     for is_terminal, shown in ((True, 100), (False, 3)):
         stream, now = Terminal(is_terminal), [0.0]
-        with progress.Progress(100, "download", "bytes", stream, clock=lambda: now[0]) as bar:
+        with progress.Progress(100, "download", "bytes", stream, clock=lambda now=now: now[0]) as bar:
             for _ in range(100):
                 now[0] += 1.0
                 bar.advance(1, "xcopa")

@@ -8,10 +8,10 @@ import pytest
 import synthetic
 
 from maple import figures
-from maple.results import collect, published, tables
-from maple.upstream import languages
 from maple.figures import choice, figure1, figure2, figure3, figure4, style
+from maple.results import collect, published, tables
 from maple.results.tables import AVERAGE, PAPER_TASKS
+from maple.upstream import languages
 
 LACKS_XNLI = "mistral-7b-16bit.alpaca.r128.s42"
 

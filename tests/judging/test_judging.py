@@ -12,8 +12,8 @@ import outside
 import pytest
 
 from maple.core import storage
-from maple.judging import judgements, judges, length_control
 from maple.core.errors import MapleError
+from maple.judging import judgements, judges, length_control
 from maple.judging.judgements import Pair
 from maple.metrics.win_rate import win_rate
 
@@ -62,7 +62,7 @@ def test_the_stand_in_draws_equal_answers_and_prefers_substance_to_repetition():
     assert ask(Pair("0", "Name a city in France", "Paris", "")) == 0.0
 
 
-# -- JudgementStore and retries, with annotators made here ----------------------------------------------------------------------
+# -- JudgementStore and retries, with annotators made here -------------------------------------------------------------
 
 PAIRS = [Pair(str(i), f"instruction {i}", "reference", f"output {i}") for i in range(4)]
 
@@ -303,15 +303,29 @@ class Endpoint(BaseHTTPRequestHandler):
 
     @staticmethod
     def completion(logprobs: bool | None, trouble: str | None) -> dict:
-        """AlpacaEval 1's judge ranks the two answers, AlpacaEval 2's names one, with the log-probabilities of both names."""
+        """AlpacaEval 1's judge ranks the two answers, AlpacaEval 2's names one, with the log-probabilities of both
+        names.
+        """
         ranks = [{"model": "model_1", "rank": 3 - Endpoint.best}, {"model": "model_2", "rank": Endpoint.best}]
         names = [{"token": "m", "logprob": -2.0}, {"token": "M", "logprob": -0.25}]
         text = "I like both." if trouble == "malformed" else "M" if logprobs else repr(ranks)
         token = {"token": text, "logprob": -0.25, "top_logprobs": [] if trouble == "malformed" else names}
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": {"content": [token]} if logprobs else None}
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": message,
+            "logprobs": {"content": [token]} if logprobs else None,
+        }
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return {"id": "1", "object": "chat.completion", "created": 1, "model": "gpt-4", "choices": [choice], "usage": usage}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "gpt-4",
+            "choices": [choice],
+            "usage": usage,
+        }
 
     def log_message(self, *arguments):
         pass
@@ -356,7 +370,9 @@ def test_the_package_judges_with_its_own_prompt_and_undoes_its_order_switch(tmp_
 MALFORMED = ("malformed", "no JSON", "HTML", "no choices", "empty choices", "no usage")
 
 
-@pytest.mark.parametrize("trouble", [[429, 429], ["drop"], [500], ["drop", 429, "malformed"], *([name] for name in MALFORMED)], ids=str)
+@pytest.mark.parametrize(
+    "trouble", [[429, 429], ["drop"], [500], ["drop", 429, "malformed"], *([name] for name in MALFORMED)], ids=str
+)
 @pytest.mark.parametrize("annotator", ["alpaca_eval_gpt4", length_control.ANNOTATOR])
 def test_rate_limits_drops_and_malformed_answers_are_retried(tmp_path, endpoint, annotator, trouble):
     endpoint.script = list(trouble)

@@ -8,9 +8,9 @@ from pathlib import Path
 import outside
 import pytest
 
-from maple.upstream import languages
 from maple.core.errors import MapleError
 from maple.metrics import qa, rouge
+from maple.upstream import languages
 
 # Words that a normaliser may mistreat: articles alone and inside words, punctuation of several scripts, symbols,
 # marks, digits of several scripts, joiners, letters beyond the basic plane, white space that is no space.

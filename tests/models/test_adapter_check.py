@@ -76,7 +76,7 @@ def refused(folder, *words, source=SOURCE, on=None, which=None):
     return str(caught.value)
 
 
-# -- What is loaded exactly ----------------------------------------------------------------------------------------------
+# -- What is loaded exactly --------------------------------------------------------------------------------------------
 
 KINDS = {
     "plain": {},
@@ -159,7 +159,7 @@ def test_an_adapter_that_does_nothing_is_noted(folder):
     )
 
 
-# -- Keys that do not fit ------------------------------------------------------------------------------------------------
+# -- Keys that do not fit ----------------------------------------------------------------------------------------------
 
 
 def test_renamed_keys_are_refused_and_named(folder):
@@ -246,7 +246,7 @@ def test_values_that_are_not_numbers_are_refused(folder):
     refused(folder, "not numbers", "layers.0.self_attn.q_proj.lora_B")
 
 
-# -- Another base --------------------------------------------------------------------------------------------------------
+# -- Another base ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_the_notes_for_a_record_are_there_without_a_model(folder):
         adapter_check.notes(folder, SOURCE)
 
 
-# -- Kinds of adapters that the file's tensors do not determine ---------------------------------------------------------
+# -- Kinds of adapters that the file's tensors do not determine --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_whole_modules_on_tied_embeddings_are_refused(tmp_path):
     refused(folder, "tied embeddings", on=base(tie_word_embeddings=True))
 
 
-# -- Folders as other trainers leave them -------------------------------------------------------------------------------
+# -- Folders as other trainers leave them ------------------------------------------------------------------------------
 
 
 def test_an_adapter_as_trl_leaves_it(folder):
@@ -422,7 +422,7 @@ def test_stored_embeddings_beside_the_low_rank_matrices_are_compared_too(tmp_pat
     assert torch.equal(loaded.get_base_model().lm_head.weight, base().lm_head.weight + 1)
 
 
-# -- Files that are cut, empty or pickled -------------------------------------------------------------------------------
+# -- Files that are cut, empty or pickled ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])

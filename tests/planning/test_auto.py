@@ -27,12 +27,16 @@ def test_what_is_chosen_fits_the_card_with_the_margin_or_is_the_least(gigabytes,
     assert peak <= auto.USABLE * gigabytes * 1e9 - 1e9 or least
     if found.gradient_checkpointing and not least:
         without = dataclasses.replace(found, gradient_checkpointing=False, micro_batch_tokens=8192)
-        assert cell_cost.memory(MISTRAL, bits, rank, without, ROWS, on_gpu=True).peak > auto.USABLE * gigabytes * 1e9 - 1e9
+        assert (
+            cell_cost.memory(MISTRAL, bits, rank, without, ROWS, on_gpu=True).peak > auto.USABLE * gigabytes * 1e9 - 1e9
+        )
 
 
 def test_a_larger_card_takes_a_larger_pass_and_drops_checkpointing():
     found = [chosen(gigabytes, bits=4) for gigabytes in (12, 24, 80, 141)]
-    assert [one.gradient_checkpointing for one in found] == sorted((one.gradient_checkpointing for one in found), reverse=True)
+    assert [one.gradient_checkpointing for one in found] == sorted(
+        (one.gradient_checkpointing for one in found), reverse=True
+    )
     assert found[0].gradient_checkpointing and not found[-1].gradient_checkpointing
     same = [one.micro_batch_tokens for one in found if not one.gradient_checkpointing]
     assert same == sorted(same)
@@ -57,7 +61,10 @@ def test_a_cpu_has_fixed_values():
 
 
 def test_at_8_bits_every_card_asks_in_the_same_batches():
-    sizes = {g: {b: auto.evaluation(PAPER.evaluation, MISTRAL, b, g * 1e9).batch_tokens for b in (4, 8, 16)} for g in (24, 80)}
+    sizes = {
+        g: {b: auto.evaluation(PAPER.evaluation, MISTRAL, b, g * 1e9).batch_tokens for b in (4, 8, 16)}
+        for g in (24, 80)
+    }
     assert sizes[24][8] == sizes[80][8] == auto.ANSWERS_AT_8_BITS
     assert sizes[24][16] < sizes[80][16] and sizes[24][4] <= sizes[80][4]
     given = dataclasses.replace(PAPER.evaluation, batch_tokens=1234)

@@ -16,10 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maple.config import bills, catalogue, params
+from maple.config.params import TARGETS
 from maple.models import loading, shapes
 from maple.planning import cell_cost, plan
 from maple.training import batches, loop, output_head, row_attention
-from maple.config.params import TARGETS
 
 # Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
 RANKS = (8, 16, 32, 64, 128)
@@ -52,14 +52,14 @@ def test_parameters_equal_those_of_the_model_without_weights_and_of_peft_on_it(n
     import transformers
 
     s = shape(name)
-    sizes = dict(
-        hidden_size=s.hidden,
-        num_hidden_layers=s.layers,
-        num_attention_heads=s.heads,
-        num_key_value_heads=s.kv_heads,
-        intermediate_size=s.intermediate,
-        vocab_size=s.vocabulary,
-    )
+    sizes = {
+        "hidden_size": s.hidden,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "intermediate_size": s.intermediate,
+        "vocab_size": s.vocabulary,
+    }
     config = transformers.LlamaConfig if name.startswith("llama") else transformers.MistralConfig
     with torch.device("meta"):
         base = transformers.AutoModelForCausalLM.from_config(config(**sizes))
@@ -173,16 +173,16 @@ def test_the_planned_steps_and_tokens_are_those_that_training_takes():
         assert cell_cost.tokens(cell_cost.RowCounts(rows, 7.0, 0.5, True), recipe) == 7 * sum(map(len, taken))
 
 
-SPEED = dict(device="H200", shape="mistral-7b", bits="4", rank="8", path="fused", checkpointing="no")
+SPEED = {"device": "H200", "shape": "mistral-7b", "bits": "4", "rank": "8", "path": "fused", "checkpointing": "no"}
 # The same row with one column changed, of every column that must agree.
 OTHERS = [
     SPEED | changed
     for changed in (
-        dict(device="A100-80GB"),
-        dict(shape="llama-2-7b"),
-        dict(bits="8"),
-        dict(path="stock"),
-        dict(checkpointing="yes"),
+        {"device": "A100-80GB"},
+        {"shape": "llama-2-7b"},
+        {"bits": "8"},
+        {"path": "stock"},
+        {"checkpointing": "yes"},
     )
 ]
 
@@ -257,13 +257,22 @@ def test_without_a_row_of_the_width_the_speed_is_an_assumed_share_of_the_peak(sp
 
 
 def test_hours_money_and_their_range_follow_by_hand(speeds, tmp_path, monkeypatch):
-    """English rows fill .254 of 768 tokens, so 48,000 of them have 9.363 million. At 5,109 a second they take 1,833 s, and
-    180 s to start: 0.5591 h, 1.677 at 3 an hour."""
+    """English rows fill .254 of 768 tokens, so 48,000 of them have 9.363 million. At 5,109 a second they take 1,833
+    s, and 180 s to start: 0.5591 h, 1.677 at 3 an hour.
+    """
     paper = params.load("paper")
     monkeypatch.setattr(params.Params, "artifacts", tmp_path / "none")
     monkeypatch.setattr(bills, "KEPT", tmp_path)
     speeds(
-        dict(device="H100-80GB", shape="mistral-7b", bits=16, rank=8, path="fused", checkpointing="yes", tokens_per_second=5109)
+        {
+            "device": "H100-80GB",
+            "shape": "mistral-7b",
+            "bits": 16,
+            "rank": 8,
+            "path": "fused",
+            "checkpointing": "yes",
+            "tokens_per_second": 5109,
+        }
     )
     card = device("H100-80GB")
     cell = next(cell for cell in paper.cells if cell.name == "mistral-7b-16bit.alpaca.r8.s42")
@@ -367,7 +376,12 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
     assert "120 cells" in done.stdout
     assert len(done.stdout.splitlines()) < 50
     assert "evaluation: 126 models, 0 scored already" in done.stdout
-    for assumed in ("assumed for it", "prices are assumed", "assumed: tokens of a training row", "scaled: the nearest row"):
+    for assumed in (
+        "assumed for it",
+        "prices are assumed",
+        "assumed: tokens of a training row",
+        "scaled: the nearest row",
+    ):
         assert assumed in done.stdout
 
 

@@ -49,7 +49,10 @@ DAMAGE = {
     "empty": ("", "it is empty"),
     "cut in a key": (LOCK[: LOCK.index("md5: d4")], "the stage download is cut short"),
     "cut in a block": (LOCK[: LOCK.index("cmd:")] + "cm", "holds no stages|cut"),
-    "merge markers": (LOCK.replace("stages:", "<<<<<<< ours\nstages:\n=======\nstages:\n>>>>>>> theirs"), "cut or mangled"),
+    "merge markers": (
+        LOCK.replace("stages:", "<<<<<<< ours\nstages:\n=======\nstages:\n>>>>>>> theirs"),
+        "cut or mangled",
+    ),
     "of another version": (LOCK.replace("2.0", "3.0"), "its schema is '3.0'"),
     "binary": (b"\xff\xfe\x00", "no text"),
     "zero bytes": ("\0" * 64, "cut or mangled"),
@@ -126,7 +129,9 @@ def finding(name):
     return {found.name: found for found in preflight.findings(params.load("paper"))}.get(name)
 
 
-@pytest.mark.parametrize("card, capability", [("Tesla T4", "7.5"), ("Tesla V100-SXM2-16GB", "7.0"), ("NVIDIA GeForce RTX 2080 Ti", "7.5")])
+@pytest.mark.parametrize(
+    "card, capability", [("Tesla T4", "7.5"), ("Tesla V100-SXM2-16GB", "7.0"), ("NVIDIA GeForce RTX 2080 Ti", "7.5")]
+)
 @pytest.mark.parametrize("fields", [("name", "memory.total", "compute_cap"), ("name", "memory.total")])
 def test_a_card_without_bfloat16_stops_the_run_before_it_starts(card, capability, fields, elsewhere, monkeypatch):
     driver(elsewhere, monkeypatch, {card: capability}, fields)
@@ -137,7 +142,10 @@ def test_a_card_without_bfloat16_stops_the_run_before_it_starts(card, capability
     assert result.returncode == 1 and "MISS  bfloat16" in result.stdout and "bfloat16" in result.stderr
 
 
-@pytest.mark.parametrize("card, capability", [("NVIDIA A10G", "8.6"), ("NVIDIA L4", "8.9"), ("NVIDIA H100 80GB HBM3", "9.0"), ("NVIDIA B200", "10.0")])
+@pytest.mark.parametrize(
+    "card, capability",
+    [("NVIDIA A10G", "8.6"), ("NVIDIA L4", "8.9"), ("NVIDIA H100 80GB HBM3", "9.0"), ("NVIDIA B200", "10.0")],
+)
 @pytest.mark.parametrize("fields", [("name", "memory.total", "compute_cap"), ("name", "memory.total")])
 def test_a_card_with_bfloat16_is_let_pass(card, capability, fields, elsewhere, monkeypatch):
     driver(elsewhere, monkeypatch, {card: capability}, fields)
@@ -154,11 +162,18 @@ def test_an_old_card_beside_a_new_one_is_a_note_and_a_hidden_one_nothing(elsewhe
 @pytest.mark.parametrize("place", ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "home"])
 def test_a_token_is_found_where_the_hub_s_own_client_finds_it(place, elsewhere, monkeypatch):
     assert "MISS  Hub token" in check("paper").stdout
-    file = elsewhere / {"HF_TOKEN": "x", "HF_TOKEN_PATH": "secret/mine", "HF_HOME": "hf/token", "home": ".cache/huggingface/token"}[place]
+    file = (
+        elsewhere
+        / {"HF_TOKEN": "x", "HF_TOKEN_PATH": "secret/mine", "HF_HOME": "hf/token", "home": ".cache/huggingface/token"}[
+            place
+        ]
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("hf_secret\n")
     if place != "home":
-        monkeypatch.setenv(place, {"HF_TOKEN": "hf_secret", "HF_TOKEN_PATH": str(file), "HF_HOME": str(file.parent)}[place])
+        monkeypatch.setenv(
+            place, {"HF_TOKEN": "hf_secret", "HF_TOKEN_PATH": str(file), "HF_HOME": str(file.parent)}[place]
+        )
     result = check("paper")
     assert "ok    Hub token: present" in result.stdout and "hf_secret" not in result.stdout + result.stderr
 

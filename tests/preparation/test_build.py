@@ -14,8 +14,8 @@ import pytest
 
 from maple.config import catalogue, params
 from maple.core import parallel, storage
-from maple.preparation import build, normalise, overlap, scan, scripts, select, tokenise, training_prompt
 from maple.core.errors import MapleError
+from maple.preparation import build, normalise, overlap, scan, scripts, select, tokenise, training_prompt
 from maple.preparation.instructions import Instruction
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,11 @@ def faulty(code: str) -> list[dict[str, str]]:
     found = {row["id"]: row for row in rows(code)}
     found["alpaca-3"]["output"] = ""
     found["alpaca-5"] |= {k: found["alpaca-4"][k] for k in ("instruction", "input", "output")}
-    found["alpaca-7"] |= {"instruction": found["alpaca-6"]["instruction"].upper() + "?!", "input": "", "output": found["alpaca-6"]["output"]}
+    found["alpaca-7"] |= {
+        "instruction": found["alpaca-6"]["instruction"].upper() + "?!",
+        "input": "",
+        "output": found["alpaca-6"]["output"],
+    }
     if code != "en":
         found["alpaca-9"]["instruction"] = next(row for row in rows("en") if row["id"] == "alpaca-9")["instruction"]
     if code == "hi":
@@ -63,7 +67,9 @@ def tokeniser(folder: Path, llama: bool = False) -> Path:
     """A small BPE, byte-level like smoke's, or built as Llama 2's: words marked by ▁, no splitting, byte fallback."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    texts = [row[key] for code in CODES for row in rows(code) for key in ("instruction", "output")] + list(training_prompt.TEMPLATES["alpaca"])
+    texts = [row[key] for code in CODES for row in rows(code) for key in ("instruction", "output")] + list(
+        training_prompt.TEMPLATES["alpaca"]
+    )
     if llama:
         made = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
         # Only while it is trained, so that no token spans two words; Llama's has none.
@@ -80,7 +86,9 @@ def tokeniser(folder: Path, llama: bool = False) -> Path:
         special = ["<s>", "</s>"]
     made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False))
     # As both base models' do: beginning of text before every text.
-    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     content = json.loads(made.to_str()) | ({"pre_tokenizer": None} if llama else {})
     # The byte tokens of Llama are ordinary tokens, not special ones.
@@ -108,7 +116,10 @@ def inputs(tmp_path_factory) -> Path:
         taken = next(row for row in rows(code) if row["id"] == "alpaca-39")["output"]
         # The passage shares a long stretch with one answer; the other shares nothing.
         contexts = [f"Something else. {taken} And more.", "No such words anywhere in it, but for these few of its own."]
-        items = [{"id": f"q{i}", "context": c, "question": "Which?", "answers": {"text": [c[:2]], "answer_start": [0]}} for i, c in enumerate(contexts)]
+        items = [
+            {"id": f"q{i}", "context": c, "question": "Which?", "answers": {"text": [c[:2]], "answer_start": [0]}}
+            for i, c in enumerate(contexts)
+        ]
         path = catalogue.datasets()["xquad"].folder(root) / f"xquad.{code}/validation-00000-of-00001.parquet"
         path.parent.mkdir(parents=True)
         pa.parquet.write_table(pa.Table.from_pylist(items), path)
@@ -148,7 +159,11 @@ def table(model: str = "mistral-7b", part: str = "train") -> list[dict]:
 
 def digest() -> dict[str, str]:
     root = Path("artifacts/tiny/prepared/four")
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 # -- The split ---------------------------------------------------------------------------------------------------------
@@ -237,12 +252,18 @@ def test_faults_are_counted_and_dropped_by_parameter(prepare):
     assert found["languages"]["sw"]["found"]["untranslated"] == 1
     assert found["languages"]["hi"]["found"]["other_script"] == 1
     kept = prepare(drop_empty_outputs=False, drop_exact_duplicates=False, drop_untranslated=False, rows=4000)
-    assert kept["languages"]["sw"]["found"]["untranslated"] == 1 and kept["languages"]["sw"]["dropped"]["untranslated"] == 0
+    assert (
+        kept["languages"]["sw"]["found"]["untranslated"] == 1
+        and kept["languages"]["sw"]["dropped"]["untranslated"] == 0
+    )
     assert kept["rows"]["train"] + kept["rows"]["heldout"] > 4 * (SEEDS - 3)
 
 
 def test_a_near_duplicate_is_equal_but_for_case_and_punctuation(tmp_path):
-    pair = [{"instruction": "Name a river.", "input": "", "output": "Nile"}, {"instruction": "name a RIVER", "input": "", "output": "Nile!"}]
+    pair = [
+        {"instruction": "Name a river.", "input": "", "output": "Nile"},
+        {"instruction": "name a RIVER", "input": "", "output": "Nile!"},
+    ]
     one = scan_of(tmp_path, "en", pair)
     settings = settings_of().prepare
     assert select.usable(one, None, settings)[1]["near_duplicate"] == 1
@@ -250,7 +271,10 @@ def test_a_near_duplicate_is_equal_but_for_case_and_punctuation(tmp_path):
 
 
 def test_vowel_signs_are_letters_so_hindi_words_differ():
-    assert normalise.reduced("की") != normalise.reduced("का") and normalise.words("पानी, रोटी।", False) == ["पानी", "रोटी"]
+    assert normalise.reduced("की") != normalise.reduced("का") and normalise.words("पानी, रोटी।", False) == [
+        "पानी",
+        "रोटी",
+    ]
 
 
 def test_of_duplicates_the_same_seed_stays_in_every_language():
@@ -268,7 +292,15 @@ def test_decomposed_text_is_composed_before_anything_else(tmp_path):
 
 
 def test_scripts_are_those_of_the_languages():
-    for code, text in {"ja": "東京へ行く", "ko": "서울 특별시", "zh": "北京", "sr": "Београд", "am": "አዲስ", "ur": "کراچی", "vi": "Hà Nội"}.items():
+    for code, text in {
+        "ja": "東京へ行く",
+        "ko": "서울 특별시",
+        "zh": "北京",
+        "sr": "Београд",
+        "am": "አዲስ",
+        "ur": "کراچی",
+        "vi": "Hà Nội",
+    }.items():
         assert not scripts.is_foreign(scripts.counts(text), code), code
         assert scripts.is_foreign(scripts.counts("ελληνικά γράμματα"), code), code
     assert not scripts.is_foreign(scripts.counts("123 + 4 = ?"), "hi")
@@ -285,9 +317,15 @@ def test_a_repeated_id_keeps_its_first_row(tmp_path):
 
 def test_thirteen_shared_words_are_found_and_twelve_are_not(tmp_path):
     words = [f"word{i}" for i in range(13)]
-    overlap.build([overlap.Item("xquad", "q1", {"context": "Before. " + " ".join(words) + " after."})], "en", 13, tmp_path)
+    overlap.build(
+        [overlap.Item("xquad", "q1", {"context": "Before. " + " ".join(words) + " after."})], "en", 13, tmp_path
+    )
     index = overlap.load(tmp_path, "en")
-    texts = [("Say:", "", " ".join(words).upper() + "!"), ("", "", " ".join(words[:12])), (" ".join(words[:6]), " ".join(words[6:]), "")]
+    texts = [
+        ("Say:", "", " ".join(words).upper() + "!"),
+        ("", "", " ".join(words[:12])),
+        (" ".join(words[:6]), " ".join(words[6:]), ""),
+    ]
     assert overlap.find(index, texts, "en", 13) == [(0, "xquad", "q1", "13 words"), (2, "xquad", "q1", "13 words")]
 
 
@@ -317,7 +355,11 @@ def test_prompt_and_answer_are_the_tokens_that_a_model_would_go_on_from(inputs, 
 
     folder = inputs / "artifacts/tiny/sources/models" / model
     theirs, ours = AutoTokenizer.from_pretrained(folder), tokenise.load(folder)
-    pairs = [(training_prompt.prompt("alpaca", row["instruction"], row["input"]), row["output"]) for code in CODES for row in rows(code)]
+    pairs = [
+        (training_prompt.prompt("alpaca", row["instruction"], row["input"]), row["output"])
+        for code in CODES
+        for row in rows(code)
+    ]
     for (prompt, answer), row in zip(pairs, tokenise.tokenise(ours.open(), ours, pairs, 10_000)):
         before = [theirs.bos_token_id, *theirs(prompt, add_special_tokens=False).input_ids]
         assert row.ids[: row.answer_start].tolist() == before
@@ -367,13 +409,16 @@ def test_lengths_and_losses_of_the_record_are_those_of_the_rows(prepare):
 
 
 def test_the_template_fills_each_place_once():
-    assert training_prompt.prompt("alpaca", "Use {input} and {instruction}.", "x {instruction}").count("x {instruction}") == 1
+    assert (
+        training_prompt.prompt("alpaca", "Use {input} and {instruction}.", "x {instruction}").count("x {instruction}")
+        == 1
+    )
     assert "### Input:" not in training_prompt.prompt("alpaca", "Name {input}.", "")
     with pytest.raises(MapleError, match="no template"):
         training_prompt.prompt("chat", "a")
 
 
-# -- The result ----------------------------------------------------------------------------------------------------------
+# -- The result --------------------------------------------------------------------------------------------------------
 
 
 def test_two_runs_and_two_processes_give_the_same_bytes(prepare, monkeypatch):
@@ -437,7 +482,9 @@ def test_work_is_drawn_only_as_results_are_taken():
 def make_scan(language: str, key: list[int], prompt: list[int]) -> scan.Scan:
     numbers = np.arange(len(key), dtype=np.uint64) + 100
     as64 = {name: np.array(value, dtype=np.uint64) for name, value in {"key": key, "prompt": prompt}.items()}
-    return scan.Scan(language, as64["key"], numbers, numbers, as64["prompt"], numbers, np.zeros(len(key), dtype=np.uint8))
+    return scan.Scan(
+        language, as64["key"], numbers, numbers, as64["prompt"], numbers, np.zeros(len(key), dtype=np.uint8)
+    )
 
 
 def scan_of(folder: Path, code: str, some: list[dict[str, str]], form: str = "NFC") -> scan.Scan:

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from maple.config import catalogue
+from maple.core.errors import MapleError
 from maple.models import shapes
 from maple.preparation import instructions
 from maple.upstream import readers
-from maple.core.errors import MapleError
 
 ALPACA = catalogue.datasets()["alpaca"]
 MULTIALPACA = catalogue.datasets()["multialpaca"]
@@ -34,8 +34,12 @@ def write_bactrian(folder: Path, code: str, rows: list, text: str | None = None)
 
 
 def test_bactrian_is_a_gzipped_array_whose_ids_name_the_seed_in_every_language(tmp_path):
-    write_bactrian(tmp_path, "de", [{"instruction": "Nenne Farben.", "input": "", "id": "alpaca-107", "output": "Rot."}])
-    write_bactrian(tmp_path, "sw", [{"instruction": "Taja rangi.", "input": "", "id": "alpaca-107", "output": "Nyekundu."}])
+    write_bactrian(
+        tmp_path, "de", [{"instruction": "Nenne Farben.", "input": "", "id": "alpaca-107", "output": "Rot."}]
+    )
+    write_bactrian(
+        tmp_path, "sw", [{"instruction": "Taja rangi.", "input": "", "id": "alpaca-107", "output": "Nyekundu."}]
+    )
     german, swahili = read(BACTRIAN, tmp_path, "de", "sw")
     assert german.id == swahili.id == "alpaca-107"
     assert (german.language, swahili.language) == ("de", "sw")
@@ -108,7 +112,7 @@ def test_the_origin_of_the_original_language_is_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
-@pytest.mark.parametrize("layout", [dict(), dict(indent=1), dict(separators=(",", ":"))])
+@pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
 def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout):
     rows = [{"id": i, "text": '[{"]} ,' * (i % 50), "ж": {"a": [1, {}]}} for i in range(300)]
     text = "\ufeff" * (name == "rows.json") + json.dumps(rows, ensure_ascii=False, **layout) + "\n"
@@ -117,7 +121,9 @@ def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path
     assert readers.count(tmp_path / name) == 300
 
 
-@pytest.mark.parametrize("text, why", [("{}", "not a JSON array"), ('[{"a": 1} {"a": 2}]', "row 1"), ('[{"a": 1},', "row 1"), ("", "array")])
+@pytest.mark.parametrize(
+    "text, why", [("{}", "not a JSON array"), ('[{"a": 1} {"a": 2}]', "row 1"), ('[{"a": 1},', "row 1"), ("", "array")]
+)
 def test_what_is_no_array_is_refused(tmp_path, text, why):
     (tmp_path / "rows.json").write_text(text)
     with pytest.raises(MapleError, match=why):

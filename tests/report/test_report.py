@@ -16,8 +16,8 @@ from browser import CHROMIUM, browse
 from maple import report
 from maple.config import bills
 from maple.core import storage
-from maple.upstream import languages
 from maple.report import examples, records, runs, terminal
+from maple.upstream import languages
 from stages import compare, figures
 from stages import tables as tables_stage
 

@@ -8,8 +8,8 @@ import pytest
 import synthetic
 import yaml
 
-from maple.results import claims, tables
 from maple.core.errors import MapleError
+from maple.results import claims, tables
 from maple.results.quantities import Quantity, combine, mean
 
 

@@ -11,10 +11,10 @@ import pytest
 import synthetic
 
 from maple.config import params
-from maple.core import storage
-from maple.results import collect
 from maple.config.cell import Cell
+from maple.core import storage
 from maple.core.errors import MapleError
+from maple.results import collect
 from maple.results.quantities import Resampled
 
 
@@ -61,7 +61,8 @@ def write_artifacts(settings, name):
     )
     preferences = {f"alpaca_eval-{i}": draw.choice([0, 0.5, 1]) for i in range(4)}
     judged = {
-        "annotator": "stand-in", "endpoint": None,
+        "annotator": "stand-in",
+        "endpoint": None,
         "reference": "text_davinci_003",
         "n": 4,
         "winrate": sum(preferences.values()) / 4,
@@ -70,7 +71,8 @@ def write_artifacts(settings, name):
     storage.write_json(settings.artifacts / "judgements" / f"{name}.json", judged)
     if cell:
         storage.write_json(
-            settings.artifacts / "adapters" / name / "record.json", {"schema": "maple.adapter/1", "heldout_loss": {"after": draw.random()}}
+            settings.artifacts / "adapters" / name / "record.json",
+            {"schema": "maple.adapter/1", "heldout_loss": {"after": draw.random()}},
         )
 
 

@@ -12,10 +12,10 @@ import synthetic
 
 import stages.compare
 import stages.tables
-from maple.core import storage
-from maple.results import compare, published, render, tables
-from maple.core.errors import MapleError
 from maple.config.params import Params
+from maple.core import storage
+from maple.core.errors import MapleError
+from maple.results import compare, published, render, tables
 
 PUBLISHED = published.FOLDER / "tables"
 

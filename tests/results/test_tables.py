@@ -181,7 +181,10 @@ def test_a_stand_in_judge_is_named_in_table_2(grid):
 
 
 def test_the_address_of_another_endpoint_stands_under_table_2(grid):
-    scores = [dataclasses.replace(s, signature="gpt4:davinci@http://localhost/v1") if s.task == "alpaca_eval" else s for s in grid.scores]
+    scores = [
+        dataclasses.replace(s, signature="gpt4:davinci@http://localhost/v1") if s.task == "alpaca_eval" else s
+        for s in grid.scores
+    ]
     table = tables.regenerated(tables.Results(dataclasses.replace(grid, scores=scores), synthetic.params()), "table2")
     assert "asked at http://localhost/v1" in render.to_markdown(table)
 

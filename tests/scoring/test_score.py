@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-
-import stages.score_own
 import toy
 import upstream
+
+import stages.score_own
 from maple.config import environment, params
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +28,30 @@ def folder(tmp_path_factory):
 
 
 def score(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "stages.score", "--model", str(folder / "model"), "--sources", str(folder / "sources"), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "stages.score",
+        "--model",
+        str(folder / "model"),
+        "--sources",
+        str(folder / "sources"),
+        *words,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_it_prints_a_row_per_language_with_n_interval_and_chance(folder):
     out = folder / "out"
-    done = score(folder, "--tasks", "xcopa,xquad", "--languages", "et,ar", "--limit", "5", "--shots", "0", "--out", str(out))
+    done = score(
+        folder, "--tasks", "xcopa,xquad", "--languages", "et,ar", "--limit", "5", "--shots", "0", "--out", str(out)
+    )
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
-    assert [row[:3] for row in rows if row[2] in ("accuracy", "f1")] == [["xcopa", "et", "accuracy"], ["xquad", "ar", "f1"]]
+    assert [row[:3] for row in rows if row[2] in ("accuracy", "f1")] == [
+        ["xcopa", "et", "accuracy"],
+        ["xquad", "ar", "f1"],
+    ]
     assert all(row[7] == "5" for row in rows) and rows[0][8] == "0.500"
     found = json.loads((out / "record.json").read_text())
     assert (found["kind"], found["name"], found["evaluated_bits"]) == ("base", "model", 16)
@@ -65,7 +79,9 @@ def test_an_adapter_from_elsewhere_is_scored_with_its_note_or_refused_before_the
     import peft
 
     made, asked = tmp_path / "adapter", ["--tasks", "xcopa", "--languages", "et", "--limit", "2", "--shots", "0"]
-    tuned = peft.get_peft_model(toy.model("mistral", window=40), peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    tuned = peft.get_peft_model(
+        toy.model("mistral", window=40), peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    )
     tuned.peft_config["default"].base_model_name_or_path = "someone/a-base"
     tuned.save_pretrained(made)
     done = score(folder, *asked, "--adapter", str(made), "--out", str(tmp_path / "out"))
@@ -75,7 +91,10 @@ def test_an_adapter_from_elsewhere_is_scored_with_its_note_or_refused_before_the
     assert json.loads((tmp_path / "out" / "record.json").read_text())["notes"] == [note]
 
     path = made / "adapter_model.safetensors"
-    renamed = {key.replace("model.layers", "model.language_model.layers"): value for key, value in safetensors.torch.load_file(path).items()}
+    renamed = {
+        key.replace("model.layers", "model.language_model.layers"): value
+        for key, value in safetensors.torch.load_file(path).items()
+    }
     safetensors.torch.save_file(renamed, path, {"format": "pt"})
     done = score(folder, *asked, "--adapter", str(made), "--out", str(tmp_path / "other"))
     assert done.returncode == 1 and "does not fit this base: none of its 4 keys does" in done.stderr
@@ -86,7 +105,12 @@ def test_python_looks_for_garbage_again_when_the_model_is_loaded(folder, tmp_pat
     """Importing stages turns that down; on the smoke profile the same call asks for one thread."""
     settled = []
     monkeypatch.setattr(environment, "settle", lambda settings: settled.append(settings.profile))
-    words = {"model": str(folder / "model"), "sources": str(folder / "sources"), "out": str(tmp_path / "out"), "tasks": "xcopa"}
+    words = {
+        "model": str(folder / "model"),
+        "sources": str(folder / "sources"),
+        "out": str(tmp_path / "out"),
+        "tasks": "xcopa",
+    }
     words |= {"adapter": None, "bits": None, "languages": "et", "limit": 2, "shots": 0}
     stages.score_own.main(params.load("smoke"), argparse.Namespace(**words))
     assert settled == ["smoke"]

@@ -15,9 +15,9 @@ import pytest
 
 from maple import smoke
 from maple.config import params
-from maple.upstream import languages
 from maple.core.errors import MapleError
 from maple.smoke import evaluation, instructions, texts
+from maple.upstream import languages
 
 TEXT = pa.string()
 QA_TYPE = {"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())}
@@ -62,16 +62,22 @@ def bactrian(root: Path) -> dict[str, dict[str, dict]]:
 @pytest.mark.parametrize(
     "pattern, columns",
     [
-        (ALPACA, dict(instruction=TEXT, input=TEXT, output=TEXT, text=TEXT)),
-        ("facebook/xnli/*/*-00000-of-00001.parquet", dict(premise=TEXT, hypothesis=TEXT, label=pa.int64())),
+        (ALPACA, {"instruction": TEXT, "input": TEXT, "output": TEXT, "text": TEXT}),
+        ("facebook/xnli/*/*-00000-of-00001.parquet", {"premise": TEXT, "hypothesis": TEXT, "label": pa.int64()}),
         (
             "cambridgeltl/xcopa/*/*-00000-of-00001.parquet",
-            dict(premise=TEXT, choice1=TEXT, choice2=TEXT, question=TEXT)
-            | dict(label=pa.int32(), idx=pa.int32(), changed=pa.bool_()),
+            {"premise": TEXT, "choice1": TEXT, "choice2": TEXT, "question": TEXT}
+            | {"label": pa.int32(), "idx": pa.int32(), "changed": pa.bool_()},
         ),
-        ("google/xquad/xquad.*/validation-*.parquet", dict(id=TEXT, context=TEXT, question=TEXT, answers=QA_TYPE)),
-        ("google/xtreme/MLQA.*/*.parquet", dict(id=TEXT, title=TEXT, context=TEXT, question=TEXT, answers=QA_TYPE)),
-        ("csebuetnlp/xlsum/*/*/0000.parquet", dict(id=TEXT, url=TEXT, title=TEXT, summary=TEXT, text=TEXT)),
+        (
+            "google/xquad/xquad.*/validation-*.parquet",
+            {"id": TEXT, "context": TEXT, "question": TEXT, "answers": QA_TYPE},
+        ),
+        (
+            "google/xtreme/MLQA.*/*.parquet",
+            {"id": TEXT, "title": TEXT, "context": TEXT, "question": TEXT, "answers": QA_TYPE},
+        ),
+        ("csebuetnlp/xlsum/*/*/0000.parquet", {"id": TEXT, "url": TEXT, "title": TEXT, "summary": TEXT, "text": TEXT}),
     ],
 )
 def test_parquet_files_have_upstreams_columns_and_types(rows_root, pattern, columns):

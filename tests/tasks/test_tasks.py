@@ -15,16 +15,14 @@ import pytest
 import upstream
 
 from maple import tasks
+from maple.answering.questions import sheet
 from maple.config import params
+from maple.core.errors import MapleError
 from maple.download import fetch
 from maple.preparation import training_prompt
-from maple.tasks import prompts
-from maple.upstream import languages
-from maple.core.errors import MapleError
-from maple.tasks import TASKS
-from maple.answering.questions import sheet
 from maple.scoring import extraction, rules
-from maple.tasks import base, rows
+from maple.tasks import TASKS, base, prompts, rows
+from maple.upstream import languages
 
 PARTS = [(task, code) for task in TASKS for code in upstream.LANGUAGES[task]]
 SPLIT = {"xquad": "validation", "alpaca_eval": "eval"}
@@ -94,7 +92,9 @@ def test_a_foreign_or_empty_answer_scores_zero_where_there_is_no_chance(sources,
     for code in upstream.LANGUAGES[name]:
         example = load(sources, name, code)[0]
         for prediction in ("", "qqq xxx"):
-            assert score(tasks.get(name), prediction, example) == dict.fromkeys(rules.get(tasks.get(name).rule).metrics, 0.0)
+            assert score(tasks.get(name), prediction, example) == dict.fromkeys(
+                rules.get(tasks.get(name).rule).metrics, 0.0
+            )
 
 
 def test_always_the_same_option_scores_chance_where_labels_are_balanced(sources):
@@ -148,7 +148,7 @@ def test_rows_are_parallel_over_languages_by_id(sources):
 
 def test_repair_takes_xcopa_questions_from_an_agreeing_language(sources):
     asked = [e.fields["question"] for e in load(sources, "xcopa", "et")]
-    assert set(e.fields["question"] for e in load(sources, "xcopa", "th")) == {"effect"}
+    assert {e.fields["question"] for e in load(sources, "xcopa", "th")} == {"effect"}
     repaired = load(sources, "xcopa", "th", repair=True)
     assert [e.fields["question"] for e in repaired] == asked
     assert sum(e.repaired for e in repaired) == 6
@@ -371,9 +371,13 @@ def test_a_limit_takes_a_seeded_sample_in_upstreams_order():
     assert drawn == base.sample(examples, 50, 42) == [e for e in examples if e in drawn] and len(drawn) == 50
     assert drawn != examples[:50] and drawn != base.sample(examples, 50, 43)
     assert set(base.sample(examples, 20, 42)) < set(drawn)
-    assert base.sample(examples, None, 42) == base.sample(examples, 200, 42) == base.sample(examples, 300, 42) == examples
+    assert (
+        base.sample(examples, None, 42) == base.sample(examples, 200, 42) == base.sample(examples, 300, 42) == examples
+    )
     # From all over the file.
-    assert all(10 < sum(int(e.id) // 50 == quarter for e in base.sample(examples, 100, 42)) < 40 for quarter in range(4))
+    assert all(
+        10 < sum(int(e.id) // 50 == quarter for e in base.sample(examples, 100, 42)) < 40 for quarter in range(4)
+    )
 
 
 def test_languages_that_share_ids_get_the_same_rows_whatever_their_order():
@@ -586,7 +590,7 @@ def test_label_words_tokenise_to_something_distinct():
     tokeniser.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokeniser.decoder = tokenizers.decoders.ByteLevel()
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    corpus = [example for example in upstream.TEXT.values()]
+    corpus = list(upstream.TEXT.values())
     tokeniser.train_from_iterator(
         corpus, tokenizers.trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     )
@@ -649,7 +653,7 @@ def test_harness_xcopa_is_the_harness_own(code):
 def test_harness_belebele_is_the_harness_own():
     theirs = harness_yaml(harness_file("belebele", "_default_template_yaml"))
     names = {"flores_passage": "passage", **{f"mc_answer{i}": f"option{i}" for i in (1, 2, 3, 4)}}
-    text = re.sub(r"\{(\w+)\}", lambda m: "{%s}" % names.get(m[1], m[1]), harness_text(theirs["doc_to_text"]))
+    text = re.sub(r"\{(\w+)\}", lambda m: f"{{{names.get(m[1], m[1])}}}", harness_text(theirs["doc_to_text"]))
     file = prompts.load("harness", "belebele", "en")
     assert file.text == text and [o.strip() for o in file.options] == theirs["doc_to_choice"]
 

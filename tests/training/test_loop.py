@@ -23,12 +23,12 @@ import torch
 import transformers
 
 from maple.config import catalogue, environment, params
+from maple.config.cell import Cell
+from maple.core.errors import MapleError
 from maple.models import loading
 from maple.models.architectures import PACKED
 from maple.report import model_card
 from maple.training import batches, checkpoint, loop
-from maple.config.cell import Cell
-from maple.core.errors import MapleError
 from stages import train
 
 RECIPE = dataclasses.replace(
@@ -278,7 +278,9 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_difference(world, tm
     stop_after(world, tmp_path, steps=2)
     lora = tuned(world)
     with pytest.raises(MapleError, match="bits: 16 then, 4 now"):
-        loop.finetune(lora, batches.Rows(world / "train.arrow"), RECIPE, 42, {"bits": 4}, tmp_path / "state" / "state.pt")
+        loop.finetune(
+            lora, batches.Rows(world / "train.arrow"), RECIPE, 42, {"bits": 4}, tmp_path / "state" / "state.pt"
+        )
 
 
 def test_a_difference_deep_in_a_recipe_is_shown_alone(world, tmp_path):
@@ -321,7 +323,9 @@ def test_the_stock_path_gives_transformers_own_loss_for_every_model_type_that_it
     assert packed == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize(("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "PACKED")])
+@pytest.mark.parametrize(
+    ("model_type", "path", "do"), [("qwen3", "fused", "recipe.path: stock"), ("gemma2", "stock", "PACKED")]
+)
 def test_a_model_type_that_a_path_was_not_compared_for_is_refused(world, model_type, path, do):
     with pytest.raises(MapleError, match=model_type) as error:
         loop.answer_loss(tiny.model(model_type), batches.join(batches.Rows(world / "train.arrow"), [0]), path)
@@ -372,7 +376,9 @@ def test_a_run_killed_at_a_random_step_goes_on_to_the_same_adapter(world, tmp_pa
                 os.kill(os.getpid(), signal.SIGKILL)
         t.run(Path({str(world)!r}), Path({str(tmp_path)!r}), recipe=t.RESUMED, report=report)
     """)
-    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": ".:tests"})
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": ".:tests"}
+    )
     assert killed.returncode == -signal.SIGKILL
     outcome, adapter = run(world, tmp_path, recipe=RESUMED)
     assert outcome.resumed_at == (kill_at - 1) // 2 * 2
@@ -408,7 +414,8 @@ def test_two_processes_give_the_losses_of_one_and_stop_together(world, tmp_path)
     recipe = dataclasses.replace(RECIPE, micro_batch_tokens=64)
     reference, _ = run(world, tmp_path / "one", recipe=recipe)
     script = tmp_path / "two.py"
-    script.write_text(textwrap.dedent(f"""
+    script.write_text(
+        textwrap.dedent(f"""
         import dataclasses, json, os, signal, sys
         sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
         from pathlib import Path
@@ -428,7 +435,8 @@ def test_two_processes_give_the_losses_of_one_and_stop_together(world, tmp_path)
             t.run(Path({str(world)!r}), Path({str(tmp_path / "stopped")!r}), recipe=recipe, report=report, processes=processes)
         except t.MapleError as error:
             Path({str(tmp_path)!r}, f"stopped.{{processes.rank}}").write_text(f"{{error.code}} {{error.what}}")
-    """))
+    """)
+    )
     launch = ["torch.distributed.run", "--standalone", "--local-addr", "localhost", "--nproc-per-node", "2"]
     subprocess.run([sys.executable, "-m", *launch, str(script)], check=True, cwd=Path(__file__).parents[2])
     for rank in (0, 1):
@@ -439,7 +447,9 @@ def test_two_processes_give_the_losses_of_one_and_stop_together(world, tmp_path)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
-def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_and_bits(world, tmp_path, monkeypatch, bits):
+def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_and_bits(
+    world, tmp_path, monkeypatch, bits
+):
     from peft import PeftModel
 
     source = catalogue.models()["llama-2-7b"]
@@ -459,8 +469,16 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     assert (written["base"]["hub_id"], written["base"]["revision"]) == (source.hub_id, source.revision)
     assert written["bits"] == bits
     words = model_card.card(written, smoke=True)
-    assert f"{source.hub_id} at revision `{source.revision}`, trained on the base at **{bits} bits**" in words and "SMOKE" in words
-    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "curve.csv", "record.json"]
+    assert (
+        f"{source.hub_id} at revision `{source.revision}`, trained on the base at **{bits} bits**" in words
+        and "SMOKE" in words
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "curve.csv",
+        "record.json",
+    ]
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in folder.iterdir())
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (source.hub_id, source.revision)

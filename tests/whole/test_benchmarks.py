@@ -12,10 +12,10 @@ import pytest
 import upstream
 
 from benchmarks import evaluate
-from maple.config import params
-from maple.planning import cell_cost
-from maple.core.errors import MapleError
 from maple.answering.questions import sheet
+from maple.config import params
+from maple.core.errors import MapleError
+from maple.planning import cell_cost
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,13 @@ def test_the_benchmark_of_evaluation_runs(monkeypatch, capsys):
     evaluate.main()
     logging.disable(logging.NOTSET)
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:18].strip() for line in lines[2:]] == ["XCOPA", "XNLI words", "Belebele letters", "Belebele texts", "XQuAD written"]
+    assert [line[:18].strip() for line in lines[2:]] == [
+        "XCOPA",
+        "XNLI words",
+        "Belebele letters",
+        "Belebele texts",
+        "XQuAD written",
+    ]
 
 
 def test_real_rows_are_the_first_of_their_file_so_that_passages_are_shared(sources):

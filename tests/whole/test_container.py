@@ -36,8 +36,14 @@ pytestmark = [pytest.mark.container, pytest.mark.skipif(bool(missing()), reason=
 
 def run(*command: str | Path) -> str:
     """Run a command; its output is shown only when it fails, and then its end."""
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-6000:]}"
     return done.stdout
 
@@ -64,7 +70,11 @@ def host_mounts(folder: Path) -> list[str]:
     if certificates:
         lines.append(f"cert = {mount(certificates, 'certificates.crt')}")
     links = [place for place in settings.get("find-links", "").split() if Path(place).is_dir()]
-    lines += ["find-links ="] + [f"    {mount(place, f'wheels{number}')}" for number, place in enumerate(links)] if links else []
+    lines += (
+        ["find-links ="] + [f"    {mount(place, f'wheels{number}')}" for number, place in enumerate(links)]
+        if links
+        else []
+    )
     for key in ("index-url", "extra-index-url"):
         served = [url for url in settings.get(key, "").split() if urlparse(url).scheme != "file"]
         lines += [f"{key} = {' '.join(served)}"] if served else []
@@ -90,8 +100,23 @@ def base(tmp_path_factory) -> str:
 def image(base, tmp_path_factory) -> str:
     """The image, with the CPU lock: the CUDA one differs in wheels only, by gigabytes."""
     earlier = run("buildah", "images", "--quiet", "--filter", f"reference={IMAGE}").split()
-    run("buildah", "bud", "--isolation", "chroot", "--format", "docker", "--layers", "--build-arg", f"BASE_IMAGE={base}",
-        "--build-arg", "LOCK=cpu", *host_mounts(tmp_path_factory.mktemp("pip")), "--tag", IMAGE, ROOT)
+    run(
+        "buildah",
+        "bud",
+        "--isolation",
+        "chroot",
+        "--format",
+        "docker",
+        "--layers",
+        "--build-arg",
+        f"BASE_IMAGE={base}",
+        "--build-arg",
+        "LOCK=cpu",
+        *host_mounts(tmp_path_factory.mktemp("pip")),
+        "--tag",
+        IMAGE,
+        ROOT,
+    )
     for image in set(earlier) - set(run("buildah", "images", "--quiet", IMAGE).split()):
         run("buildah", "rmi", "--force", image)
     return IMAGE
@@ -101,7 +126,9 @@ def image(base, tmp_path_factory) -> str:
 def container(image):
     """A container: `container(command)` runs a command in it as the image's user and returns the output."""
     name = run("buildah", "from", "--pull-never", image).strip()
-    yield lambda command, *options: run("buildah", "run", "--isolation", "chroot", *options, name, "--", *shlex.split(command))
+    yield lambda command, *options: run(
+        "buildah", "run", "--isolation", "chroot", *options, name, "--", *shlex.split(command)
+    )
     run("buildah", "rm", name)
 
 
@@ -134,7 +161,9 @@ def test_no_layer_holds_a_secret_or_a_setting_of_the_machine_that_built_it(image
 def test_the_container_works_as_an_ordinary_user_with_git_compiler_and_writable_caches(container):
     assert container("id -u").strip() == "1000"
     assert container("git rev-list --count HEAD").strip() == "1"
-    assert container("git status --porcelain --ignored").strip() == "", ".dockerignore let something in that git ignores"
+    assert container("git status --porcelain --ignored").strip() == "", (
+        ".dockerignore let something in that git ignores"
+    )
     container("sh -ec 'for d in $HOME $HF_HOME $TRITON_CACHE_DIR $MPLCONFIGDIR; do touch $d/x; rm $d/x; done'")
 
 

@@ -53,7 +53,9 @@ def test_a_command_in_the_docs_exists_and_parses(page, command):
         elif module.startswith(("stages.", "maple.", "benchmarks.")):
             assert (ROOT / (module.replace(".", "/") + ".py")).exists()
             options = {w for w in words if w.startswith("--") and words.index(w) > words.index("-m")}
-            shown = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT).stdout
+            shown = subprocess.run(
+                [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT
+            ).stdout
             assert options <= set(re.findall(r"--[a-z-]+", shown)), (options, shown)
     elif words[0] == "docker":
         assert words[1] in {"build", "run"} and (ROOT / "Dockerfile").exists()
@@ -69,7 +71,9 @@ def test_every_link_leads_to_a_file(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
 def test_every_path_in_backticks_is_there(page):
-    named = re.findall(r"`((?:maple|stages|tests|benchmarks|docs|paper_tables|profiles|requirements)/[\w./-]*)`", page.read_text())
+    named = re.findall(
+        r"`((?:maple|stages|tests|benchmarks|docs|paper_tables|profiles|requirements)/[\w./-]*)`", page.read_text()
+    )
     assert [n for n in named if not (ROOT / n).exists()] == []
 
 

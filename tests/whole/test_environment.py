@@ -21,12 +21,17 @@ def locked(lock: str) -> list[tuple[Requirement, list[str]]]:
     """[(requirement, its hashes)] of a lock, read independently of lock.py."""
     text = (REQUIREMENTS / f"{lock}.txt").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [(Requirement(line.split(" --hash=")[0]), re.findall(r"--hash=sha256:([0-9a-f]{64})(?:\s|$)", line)) for line in lines]
+    return [
+        (Requirement(line.split(" --hash=")[0]), re.findall(r"--hash=sha256:([0-9a-f]{64})(?:\s|$)", line))
+        for line in lines
+    ]
 
 
 def versions(lock: str) -> dict[str, str]:
     """{package: version}, without a local part such as +cpu."""
-    return {requirement.name: str(requirement.specifier).removeprefix("==").split("+")[0] for requirement, _ in locked(lock)}
+    return {
+        requirement.name: str(requirement.specifier).removeprefix("==").split("+")[0] for requirement, _ in locked(lock)
+    }
 
 
 def canonical(name: str) -> str:
@@ -64,9 +69,14 @@ def test_the_tests_add_packages_and_replace_none():
 
 
 def test_on_linux_the_cpu_lock_allows_only_the_listed_cpu_builds_of_torch():
-    listed = re.findall(r"^([0-9a-f]{64})  torch-\S+\+cpu-\S+\.whl$", (REQUIREMENTS / "torch-cpu.txt").read_text(), re.MULTILINE)
-    linux = [(requirement, hashes) for requirement, hashes in locked("cpu")
-             if requirement.name == "torch" and requirement.marker.evaluate({"sys_platform": "linux"})]
+    listed = re.findall(
+        r"^([0-9a-f]{64})  torch-\S+\+cpu-\S+\.whl$", (REQUIREMENTS / "torch-cpu.txt").read_text(), re.MULTILINE
+    )
+    linux = [
+        (requirement, hashes)
+        for requirement, hashes in locked("cpu")
+        if requirement.name == "torch" and requirement.marker.evaluate({"sys_platform": "linux"})
+    ]
     assert [(str(requirement.specifier), hashes) for requirement, hashes in linux] == [("==2.13.0+cpu", listed)]
 
 
@@ -103,8 +113,14 @@ def install(clone: Path, *arguments: str, **environment: str) -> subprocess.Comp
         (clone / "requirements" / path.name).write_bytes(path.read_bytes())
     offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(clone / "nothing")}
     settings = {key: value for key, value in os.environ.items() if key not in ("VENV", "LOCK", "PYTHON", "TORCH_INDEX")}
-    return subprocess.run(["bash", "requirements/install.sh", *arguments], cwd=clone, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, env={**settings, **offline, **environment})
+    return subprocess.run(
+        ["bash", "requirements/install.sh", *arguments],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**settings, **offline, **environment},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +162,7 @@ def test_an_environment_that_setup_did_not_make_is_not_touched(tmp_path):
 
 def test_a_python_that_is_too_old_or_missing_is_named(tmp_path):
     old = tmp_path / "old-python"
-    old.write_text(f"#!/bin/sh\n[ \"$1\" = -c ] && exit 1\nexec {sys.executable} \"$@\"\n")
+    old.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 1\nexec {sys.executable} "$@"\n')
     old.chmod(0o755)
     for python in (str(old), "no-such-python"):
         done = install(tmp_path, PYTHON=python)

@@ -1,4 +1,6 @@
-"""docs/EXTENDING.md to the letter, on a copy of this repository: a task, a model, a training set and a language of one's own."""
+"""docs/EXTENDING.md to the letter, on a copy of this repository: a task, a model, a training set and a language of
+one's own.
+"""
 
 import csv
 import json
@@ -49,7 +51,9 @@ def extend(folder: Path) -> None:
     (task,) = [text for text in blocks("python") if "class Parity" in text]
     (folder / "maple/tasks/parity.py").write_text(task)
     entry = folder / "maple/tasks/__init__.py"
-    text = entry.read_text().replace("from maple.tasks.xcopa", "from maple.tasks.parity import Parity\nfrom maple.tasks.xcopa")
+    text = entry.read_text().replace(
+        "from maple.tasks.xcopa", "from maple.tasks.parity import Parity\nfrom maple.tasks.xcopa"
+    )
     entry.write_text(text.replace("Xlsum(), ", "Xlsum(), Parity(), ", 1))
     (prompt,) = blocks("toml")
     (folder / "maple/tasks/prompts/english/parity.toml").write_text(prompt)
@@ -60,7 +64,15 @@ def extend(folder: Path) -> None:
     model = yaml.safe_load(block("yaml", "llama-2-13b"))["llama-2-13b"]
     del model["hub_id"], model["revision"]
     model |= {"path": "data/toy", "gated": False}
-    model["shape"] = dict(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=96, vocabulary=toy.VOCABULARY)
+    model["shape"] = {
+        "hidden": 64,
+        "layers": 2,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "intermediate": 96,
+        "vocabulary": toy.VOCABULARY,
+    }
     sources = folder / "sources.yaml"
     head, datasets = sources.read_text().split("\ndatasets:\n", 1)
     head += "\n" + indented(yaml.safe_dump({"toy-13b": model}, sort_keys=False), 2)
@@ -97,7 +109,9 @@ def extend(folder: Path) -> None:
 
 def stage(folder: Path, name: str, *words: str) -> str:
     command = [sys.executable, "-m", f"stages.{name}", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)})
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -144,7 +158,9 @@ def test_a_new_language_has_a_training_set(finished):
 def test_a_file_of_ones_own_that_differs_from_its_sha256_is_refused(copy):
     sources = copy / "sources.yaml"
     text = sources.read_text()
-    sources.write_text(text.replace("    path: data/mine\n", "    path: data/mine\n    sha256: {rows.json: " + "0" * 64 + "}\n"))
+    sources.write_text(
+        text.replace("    path: data/mine\n", "    path: data/mine\n    sha256: {rows.json: " + "0" * 64 + "}\n")
+    )
     command = [sys.executable, "-m", "stages.download"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy)})
     sources.write_text(text)

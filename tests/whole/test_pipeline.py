@@ -12,8 +12,8 @@ STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 
 # Packages that a stage may use without depending on them: they carry bytes, words and parameters, never a number.
 PLUMBING = {"core", "config"}
-# A change of these costs GPUs, so not even their own file in stages/, which reads, prints and writes, marks them as changed.
-# What decides their numbers begins here instead.
+# A change of these costs GPUs, so not even their own file in stages/, which reads, prints and writes, marks them as
+# changed. What decides their numbers begins here instead.
 DEAR = {"train": ["training/run.py", "training/adapter_folder.py"], "answer": ["answering/run.py", "models/loading.py"]}
 
 
@@ -23,7 +23,9 @@ def body(name: str) -> dict:
 
 def packages(stage: str) -> set[str]:
     """Packages of maple that decide what stages/<stage>.py writes."""
-    start = [source_code.ROOT / "maple" / name for name in DEAR.get(stage, ())] or [source_code.ROOT / f"stages/{stage}.py"]
+    start = [source_code.ROOT / "maple" / name for name in DEAR.get(stage, ())] or [
+        source_code.ROOT / f"stages/{stage}.py"
+    ]
     return {f"maple/{found}" for found in map(source_code.package_of, source_code.closure(start, PLUMBING)) if found}
 
 
@@ -41,7 +43,10 @@ def test_a_stage_depends_on_exactly_the_code_it_uses(name):
 @pytest.mark.parametrize("path", sorted(Path("profiles").glob("*/dvc.yaml")), ids=str)
 def test_every_profile_has_the_one_graph_that_is_edited(path):
     first, rest = path.read_text().split("\n", 1)
-    assert first == f"# Made from dvc.yaml at the root by: make {path} (do not edit)" and rest == Path("dvc.yaml").read_text()
+    assert (
+        first == f"# Made from dvc.yaml at the root by: make {path} (do not edit)"
+        and rest == Path("dvc.yaml").read_text()
+    )
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -52,7 +57,9 @@ def test_a_stage_says_what_it_does_and_runs_in_the_root(name):
 def test_the_experiment_runs_the_same_commands_as_the_grid():
     for verb in ("train", "answer", "score"):
         assert code_of(verb) == code_of(f"{verb}_experiment")
-        of_code = [{d for d in body(n)["deps"] if d.endswith(".py") or "/" not in d} for n in (verb, f"{verb}_experiment")]
+        of_code = [
+            {d for d in body(n)["deps"] if d.endswith(".py") or "/" not in d} for n in (verb, f"{verb}_experiment")
+        ]
         assert of_code[0] == of_code[1]
 
 

@@ -33,7 +33,9 @@ CELLS = [cell.name for cell in params.load("smoke").cells]
 
 def copy_of_tree(folder: Path) -> Path:
     """What a fresh clone would hold, of the working tree as it is now."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in filter(lambda n: (ROOT / n).exists(), listed.stdout.splitlines()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
@@ -43,7 +45,9 @@ def copy_of_tree(folder: Path) -> Path:
 
 
 def run(folder: Path, *command: str, code: int = 0) -> str:
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
     return done.stdout
 
@@ -62,7 +66,9 @@ def copies(tmp_path_factory):
     """The finished copy; one that ran an experiment and then AGAIN; and what each said."""
     found = [copy_of_tree(tmp_path_factory.mktemp(f"copy{i}")) for i in range(2)]
     log = found[0].with_name("repro.txt")
-    with subprocess.Popen(["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT) as whole:
+    with subprocess.Popen(
+        ["dvc", "repro"], cwd=found[0], env=ENVIRONMENT, stdout=log.open("w"), stderr=subprocess.STDOUT
+    ) as whole:
         said = run(found[1], "dvc", "exp", "run", "-S", "lora.r=32", "score_experiment")
         run(found[1], "dvc", "repro", *AGAIN)
     assert whole.returncode == 0, log.read_text()[-6000:]
@@ -80,9 +86,13 @@ def finished(copies):
 
 
 def test_a_second_run_from_scratch_gives_the_same_bytes(copies):
-    """Sources, training sets, adapters, scores: all but the bills, which hold times, and the experiment of another rank."""
+    """Sources, training sets, adapters, scores: all but the bills, which hold times, and the experiment of another
+    rank.
+    """
     whole, part, *_ = copies
-    made = sorted(p.relative_to(part) for p in (part / "artifacts").rglob("*") if p.is_file() and "bills" not in p.parts)
+    made = sorted(
+        p.relative_to(part) for p in (part / "artifacts").rglob("*") if p.is_file() and "bills" not in p.parts
+    )
     made = [p for p in made if not {"experiment", "experiment.json"} & set(p.parts)]
     assert sum(p.suffix == ".safetensors" for p in made) == len(AGAIN) + 2 and len(made) > 150
     assert [str(p) for p in made if not filecmp.cmp(whole / p, part / p, shallow=False)] == []
@@ -90,7 +100,13 @@ def test_a_second_run_from_scratch_gives_the_same_bytes(copies):
 
 def test_a_bare_clone_runs_five_stages_for_one_experiment(copies):
     *_, said = copies
-    assert ran(said) == ["download", "prepare@bactrian-x-11", "train_experiment", "answer_experiment", "score_experiment"]
+    assert ran(said) == [
+        "download",
+        "prepare@bactrian-x-11",
+        "train_experiment",
+        "answer_experiment",
+        "score_experiment",
+    ]
 
 
 def test_tables_and_figures_made_again_are_the_same_bytes(finished):
@@ -100,7 +116,9 @@ def test_tables_and_figures_made_again_are_the_same_bytes(finished):
 
 
 def test_finetuning_lowers_the_held_out_loss_of_every_cell(finished):
-    records = {cell: json.loads((finished / "artifacts/smoke/adapters" / cell / "record.json").read_text()) for cell in CELLS}
+    records = {
+        cell: json.loads((finished / "artifacts/smoke/adapters" / cell / "record.json").read_text()) for cell in CELLS
+    }
     losses = {cell: found["heldout_loss"] for cell, found in records.items()}
     assert {cell: loss for cell, loss in losses.items() if not loss["after"] < 0.95 * loss["before"]} == {}
 
@@ -201,7 +219,10 @@ def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
     out = run(finished, "dvc", "exp", "run", "-S", f"lora.r={other}")
     first, second, *rest = ran(out)
     assert (first, second) == ("train_experiment", "answer_experiment")
-    assert set(rest) <= {"score_experiment", "judge", "collect", "tables", "figures", "compare", "report"} and "tables" in rest
+    assert (
+        set(rest) <= {"score_experiment", "judge", "collect", "tables", "figures", "compare", "report"}
+        and "tables" in rest
+    )
     assert "xquad" in run(finished, "dvc", "metrics", "diff", "--all")
     assert "xquad" in run(finished, "dvc", "exp", "show", "--csv", "--no-pager")
     assert rank() == other
@@ -236,7 +257,8 @@ def test_ctrl_c_during_training_is_continued(finished):
     def start():
         return subprocess.Popen(
             [sys.executable, "-m", "stages.train", "--name", "experiment"],
-            cwd=finished, env=ENVIRONMENT | {"PYTHONPATH": "."}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=finished, env=ENVIRONMENT | {"PYTHONPATH": "."}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
         )  # fmt: skip
 
     log = finished / "work/smoke/logs/train-experiment.log"

@@ -1,4 +1,5 @@
-"""Prompt texts, one TOML file per task: <prompt set>/<task>.toml, or <task>.<language>.toml where they differ by language.
+"""Prompt texts, one TOML file per task: <prompt set>/<task>.toml, or <task>.<language>.toml where they differ by
+language.
 
 Comments at the top say where the text comes from. A file holds:
 
@@ -112,7 +113,9 @@ def _check(path: Path, found: dict[str, Any], keys: dict[str, str]) -> None:
             raise _malformed(path, f"unknown key '{key}': {nearest(key, keys)}")
         texts = {_TEXT: [value], _TEXTS: value if isinstance(value, list) else [None]}
         texts |= {_BLOCK: list(value.values()) if isinstance(value, dict) else [None], "a table": []}
-        if not all(isinstance(text, str) for text in texts[keys[key]]) or (keys[key] == "a table" and not isinstance(value, dict)):
+        if not all(isinstance(text, str) for text in texts[keys[key]]) or (
+            keys[key] == "a table" and not isinstance(value, dict)
+        ):
             raise _malformed(path, f"'{key}' must be {keys[key]}")
 
 
@@ -136,4 +139,6 @@ def fill(text: str, values: dict[str, Any], name: str) -> str:
 
 
 def _malformed(path: Path, why: str) -> MapleError:
-    return MapleError(f"{path}: malformed prompt file", why=why, do="maple/tasks/prompts/__init__.py explains the format")
+    return MapleError(
+        f"{path}: malformed prompt file", why=why, do="maple/tasks/prompts/__init__.py explains the format"
+    )
