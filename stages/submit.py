@@ -1,7 +1,7 @@
 """Submit what a profile's grid still lacks to Slurm, or run it on this machine's GPUs; made models are skipped.
 
     python -m stages.submit --profile paper --dry-run
-    python -m stages.submit --profile paper --partition gpu --account lab --gpu-types l4:24,a100:80
+    python -m stages.submit --profile paper --partition gpu --account lab --gpu-types rtx_4090:24,a100:80
     python -m stages.submit --profile paper --executor local
 
 Sources and training sets come first: `dvc repro` of download and prepare, where the network is.
@@ -15,7 +15,7 @@ from maple.core.errors import MapleError, nearest
 from maple.core.progress import duration
 from maple.planning import plan
 
-HEAD = "tasks models  minutes  memory GB  CPUs  GPUs  peak on GPU, GB   hours     price  of"
+HEAD = "tasks models  minutes  memory GB  CPUs    GPUs  peak on GPU, GB   hours     price  of"
 
 
 def main(params, arguments):
@@ -65,21 +65,22 @@ def bill(params, arrays, device, here):
     if not arrays:
         return
     print(HEAD)
-    total = 0.0
+    total = price = 0.0
     for array in arrays:
         ask = array.ask
         works = [work for task in array.tasks for work in task]
-        hours = sum(resources.planned_hours(params, work, device) for work in works)
-        total += hours
+        on = resources.device_of(ask.gpu_type, device)
+        hours = sum(resources.planned_hours(params, work, on) for work in works)
+        total, price = total + hours, price + hours * on.price_per_hour
         gpus = f"{ask.gpu_type}:{ask.gpus}" if ask.gpu_type else str(ask.gpus)
         print(
-            f"{len(array.tasks):5}{len(works):7}{ask.minutes:9}{ask.memory_gb:11}{ask.cpus:6}{gpus:>6}{ask.gpu_gb:17.1f}"
-            f"{hours:8.2f}{hours * device.price_per_hour:10,.2f}  {works[0].name}" + (", ..." if len(works) > 1 else "")
+            f"{len(array.tasks):5}{len(works):7}{ask.minutes:9}{ask.memory_gb:11}{ask.cpus:6}{gpus:>8}{ask.gpu_gb:17.1f}"
+            f"{hours:8.2f}{hours * on.price_per_hour:10,.2f}  {works[0].name}" + (", ..." if len(works) > 1 else "")
         )
     whose = "this machine's" if here else "assumed"
     print(
-        f"in all {sum(len(array.tasks) for array in arrays)} tasks, {duration(3600 * total)} on one {device.name} ({whose}), "
-        f"{total * device.price_per_hour:,.2f} at {device.price_per_hour:.2f} an hour; asked for with a margin of {resources.MARGIN:g}"
+        f"in all {sum(len(array.tasks) for array in arrays)} tasks, {duration(3600 * total)}, {price:,.2f} to pay; "
+        f"planned for {device.name} ({whose}) where no other type is named; the minutes have a margin of {resources.MARGIN:g}"
     )
 
 
@@ -122,7 +123,7 @@ if __name__ == "__main__":
         memory={**NUMBER, "help": "host memory of a task, GB (default: the plan's)"},
         cpus={**NUMBER, "help": "cores of a task"},
         gpus={"type": int, "choices": (0, 1), "help": "GPUs of a task (default: 1; smoke: 0)"},
-        **{"gpu-types": {"type": checked(resources.gpu_types, "types and GB like l4:24,a100:80"), "default": {}, "help": "types with their GB, l4:24,a100:80; each task gets the smallest that holds it"}},
+        **{"gpu-types": {"type": checked(resources.gpu_types, "types and GB like rtx_4090:24,a100:80"), "default": {}, "help": "types with their GB, rtx_4090:24,a100:80; each task gets the smallest that holds it"}},
         parallel={**NUMBER, "help": "tasks at a time (default: 256; local: one a GPU)"},
         chunk={**NUMBER, "default": 1, "help": "models of one base in a task (default: 1)"},
         container={"help": "image for the stages: a .sif for Apptainer, a .sqsh for enroot"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from maple.cluster.inputs import Verb
 from maple.config.cell import Cell
-from maple.config.params import EXPERIMENT, Params
+from maple.config.params import Params, Recipe
 from maple.core.errors import MapleError
 from maple.planning import cell_cost, plan
 from maple.planning.cell_cost import Device
@@ -19,6 +19,8 @@ MARGIN = 1.5
 # checkpoint of adapter and optimiser. Smoke: measured, README.
 HOST_GB = {"smoke": 2.0, "hub": 8.0}
 CPUS = {"smoke": 1, "hub": 8}
+# Keys, values and logits of a batch of questions. Assumed: evaluation.batch_tokens tokens of a 7B model take 2 GB.
+ANSWERING_GB = 4.0
 # A scheduler's shortest useful time, minutes: starting Python on a cold file server.
 SHORTEST_MINUTES = {"smoke": 5, "hub": 60}
 
@@ -57,19 +59,34 @@ class Work:
 def of(params: Params, works: Iterable[Work], device: Device, options: Options) -> Ask:
     """What one task that does these, one after the other, asks for."""
     works = list(works)
-    hours = sum(planned_hours(params, work, device) for work in works)
-    minutes = options.minutes or _rounded(60 * hours * MARGIN, SHORTEST_MINUTES[params.sources])
-    host = math.ceil(max(_host_gb(params, work) for work in works) * MARGIN / 4) * 4
     gpus = options.gpus if options.gpus is not None else int(not params.is_smoke)
     gpu_gb = round(max(_gpu_gb(params, work) for work in works), 1) if gpus else 0.0
+    gpu_type = _gpu_type(gpu_gb, options.gpu_types, works[0].name) if gpus else ""
+    hours = sum(planned_hours(params, work, device_of(gpu_type, device)) for work in works)
+    minutes = options.minutes or _rounded(60 * hours * MARGIN, SHORTEST_MINUTES[params.sources])
+    host = math.ceil(max(_host_gb(params, work) for work in works) * MARGIN / 4) * 4
     return Ask(
         minutes,
         options.memory_gb or host,
         options.cpus or CPUS[params.sources],
         gpus,
-        _gpu_type(gpu_gb, options.gpu_types, works[0].name) if gpus else "",
+        gpu_type,
         gpu_gb,
     )
+
+
+def device_of(gpu_type: str, planned: Device) -> Device:
+    """What a scheduler's type of GPU is in benchmarks/devices.csv; what the plan is for if it is not there.
+
+    >>> [device_of(kind, cell_cost.devices()[0]).name for kind in ("l40s", "a100", "rtx_4090", "gpu")]
+    ['L40S', 'A100-80GB', 'RTX 4090', 'CPU']
+    """
+    wanted = re.sub(r"[\W_]", "", gpu_type.lower())
+    for device in cell_cost.devices():
+        words = re.split(r"\W", device.name.lower())
+        if wanted in (*words, "".join(words)):
+            return device
+    return planned
 
 
 def planned_hours(params: Params, work: Work, device: Device) -> float:
@@ -96,17 +113,16 @@ def _host_gb(params: Params, work: Work) -> float:
 
 def _gpu_gb(params: Params, work: Work) -> float:
     cell, recipe = _cell(params, work.name)
+    base = cell.base if cell else next(base for base in params.bases if base.name == work.name)
+    shape = plan.shape_of(params, base.model)
+    peak = cell_cost.weight_bytes(shape, base.bits) / 1e9 + ANSWERING_GB
     if cell and "train" in work.verbs:
-        rows = plan.rows_of(params, cell.dataset, cell.base.model)
-        shape = plan.shape_of(params, cell.base.model)
-        peak = cell_cost.memory(shape, cell.base.bits, cell.rank, recipe, rows, on_gpu=True).peak
-    else:
-        base = cell.base if cell else next(base for base in params.bases if base.name == work.name)
-        peak = cell_cost.weight_bytes(plan.shape_of(params, base.model), base.bits)
-    return peak / 1e9 + cell_cost.GPU_CONTEXT_GB
+        rows = plan.rows_of(params, cell.dataset, base.model)
+        peak = max(peak, cell_cost.memory(shape, base.bits, cell.rank, recipe, rows, on_gpu=True).peak / 1e9)
+    return peak + cell_cost.GPU_CONTEXT_GB
 
 
-def _cell(params: Params, name: str) -> tuple[Cell | None, "object"]:
+def _cell(params: Params, name: str) -> tuple[Cell | None, Recipe]:
     if name in params.grid.bases:
         return None, params.recipe
     return params.cell_of(name)
@@ -153,8 +169,8 @@ def minutes(text: str) -> int:
 def gpu_types(text: str) -> dict[str, float]:
     """GB by type.
 
-    >>> gpu_types("l4:24,a100:80")
-    {'l4': 24.0, 'a100': 80.0}
+    >>> gpu_types("l40s:48,a100:80")
+    {'l40s': 48.0, 'a100': 80.0}
     """
     pairs = [part.split(":") for part in text.split(",")]
     return {kind: float(memory) for kind, memory in pairs}

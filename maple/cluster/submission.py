@@ -94,7 +94,8 @@ def _unsure(params: Params, name: str, verb: inputs.Verb, made: dict) -> bool:
 def arrays(params: Params, works: list[Work], device: Device, options: Options, chunk: int) -> list[Array]:
     """The work in tasks of `chunk` models on one base, those that ask for the same in one array; the largest first."""
     tasks: dict[str, list[list[Work]]] = {}
-    for work in works:
+    # Neighbours in a chunk ask for about the same.
+    for work in sorted(works, key=lambda work: (work.name in params.grid.bases, _rank(params, work.name))):
         base = work.name if work.name in params.grid.bases else params.cell_of(work.name)[0].base.name
         lists = tasks.setdefault(base, [])
         if not lists or len(lists[-1]) == chunk:
@@ -107,6 +108,10 @@ def arrays(params: Params, works: list[Work], device: Device, options: Options, 
         old = found.get(key, Array(ask, []))
         found[key] = Array(replace(ask, gpu_gb=max(ask.gpu_gb, old.ask.gpu_gb)), [*old.tasks, task])
     return [found[key] for key in sorted(found, reverse=True)]
+
+
+def _rank(params: Params, name: str) -> int:
+    return 0 if name in params.grid.bases else params.cell_of(name)[0].rank
 
 
 def submit(params: Params, array: Array, place: Place) -> list[str]:
