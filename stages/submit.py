@@ -15,7 +15,7 @@ from maple.core.errors import MapleError, nearest
 from maple.core.progress import duration
 from maple.planning import plan
 
-HEAD = "tasks models  minutes  memory GB  CPUs    GPUs  peak on GPU, GB   hours     price  of"
+HEAD = "tasks models  minutes  memory GB  CPUs          GPUs  peak on GPU, GB   hours     price  of"
 
 
 def main(params, arguments):
@@ -74,7 +74,7 @@ def bill(params, arrays, device, here):
         total, price = total + hours, price + hours * on.price_per_hour
         gpus = f"{ask.gpu_type}:{ask.gpus}" if ask.gpu_type else str(ask.gpus)
         print(
-            f"{len(array.tasks):5}{len(works):7}{ask.minutes:9}{ask.memory_gb:11}{ask.cpus:6}{gpus:>8}{ask.gpu_gb:17.1f}"
+            f"{len(array.tasks):5}{len(works):7}{ask.minutes:9}{ask.memory_gb:11}{ask.cpus:6}{gpus:>14}{ask.gpu_gb:17.1f}"
             f"{hours:8.2f}{hours * on.price_per_hour:10,.2f}  {works[0].name}" + (", ..." if len(works) > 1 else "")
         )
     whose = "this machine's" if here else "assumed"
