@@ -49,7 +49,9 @@ def log(params: Params, name: str) -> Path:
 
 
 def write(params: Params, name: str, state: str, verb: str = "", job: str = "", error: str = "") -> None:
-    found = State(name, state, time.time(), verb, job, socket.gethostname(), error)
+    # Slurm's name of the node: several may be one host.
+    host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    found = State(name, state, time.time(), verb, job, host, error)
     storage.write_json(_state(params, name), asdict(found))
 
 

@@ -110,7 +110,7 @@ class Task:
             command.insert(len(self.prefix), "python")
         ledger.write(given, name, "running", verb, _job())
         with open(log, "a", encoding="utf-8") as out:
-            print(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {verb} in job {_job()} on {os.uname().nodename}", file=out, flush=True)
+            print(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {verb} in job {_job()}", file=out, flush=True)
             begin = out.tell()
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_as_child

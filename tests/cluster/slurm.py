@@ -23,7 +23,8 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A requeued job waits until its first credential has expired.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
@@ -88,7 +89,7 @@ class Slurm:
         port, *ports = _free_ports(1 + len(NODES))
         host = socket.gethostname()
         lines = [
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={number} CPUs=1 RealMemory=4000 State=UNKNOWN"
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={number} CPUs=1 RealMemory=8192 State=UNKNOWN"
             for node, number in zip(NODES, ports)
         ]
         text = CONFIGURATION.format(host=host, port=port, folder=self.folder, nodes="\n".join(lines))
