@@ -79,7 +79,8 @@ def check(params: Params) -> str:
             ) from error
         except DvcException as error:
             raise MapleError("the store cannot be used", why=str(error), do="mend .dvc/config: docs/RELEASE.md") from error
-        address = store.fs.unstrip_protocol(store.path)
+        # Beyond it, DVC's own folders begin.
+        address = store.fs.unstrip_protocol(store.path).removesuffix("/files/md5")
         if not store.verify:
             raise MapleError(
                 f"{address} would be believed without a look",
@@ -87,20 +88,26 @@ def check(params: Params) -> str:
                 do=f"dvc remote modify {_name(repo)} verify true",
             )
         try:
-            # A store that was never written to has no such folder yet; that is no error of the connection.
-            _list(store.fs, store.fs.parent(store.path))
+            _reach(store.fs, store.path)
         except Exception as error:
             raise _unreachable(address, error) from error
     return address
 
 
-def _list(filesystem: Any, folder: str) -> None:
-    """Ask for the folder's first entry, or that it exists: HTTP lists nothing."""
+def _reach(filesystem: Any, path: str) -> None:
+    """List the nearest folder that exists: a store that was never written to has none of its own yet. HTTP lists nothing."""
     if filesystem.protocol in ("http", "https"):
-        filesystem.fs.fsspec.exists(folder) if hasattr(filesystem.fs, "fsspec") else filesystem.exists(folder)
+        filesystem.exists(path)
         return
-    for _ in filesystem.ls(folder, detail=False):
-        return
+    while True:
+        try:
+            filesystem.ls(path, detail=False)
+            return
+        except FileNotFoundError:
+            above = filesystem.parent(path)
+            if above in ("", path):
+                raise
+            path = above
 
 
 def _name(repo: Any) -> str:

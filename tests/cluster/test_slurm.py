@@ -39,6 +39,7 @@ class Shared:
 
     def look(self) -> dict[str, tuple[str, str]]:
         """{model: (state, text)}; every state that a model was ever seen in is kept."""
+        self.most_running = max(self.most_running, list(self.cluster.jobs().values()).count("RUNNING"))
         lines = [line.split(None, 2) for line in self.stage("status", "--all").splitlines()[1:] if not line.startswith("next")]
         found = {words[1]: (words[0], words[2] if len(words) > 2 else "") for words in lines}
         for name, (state, _) in found.items():
@@ -49,7 +50,6 @@ class Shared:
     def until(self, true, what: str, seconds: float = 420) -> None:
         end = time.monotonic() + seconds
         while not true(self.look()):
-            self.most_running = max(self.most_running, list(self.cluster.jobs().values()).count("RUNNING"))
             assert time.monotonic() < end, f"never: {what}\n{self.look()}\n{self.cluster.jobs()}\n{self.logs()}"
             time.sleep(0.5)
 
@@ -100,6 +100,7 @@ def story(shared: Shared) -> None:
     say(shared.stage("submit"))
     # Nothing is submitted twice.
     say(shared.stage("submit"))
+    shared.until(lambda now: shared.most_running == 4, "four tasks run at once")
     shared.until(lambda now: now[KILLED][0] == "running" and shared.pids(KILLED), "the cell to be killed runs")
     os.kill(shared.pids(KILLED)[0], signal.SIGKILL)
     shared.until(lambda now: now[ASKED][0] == "running" and shared.pids(ASKED), "the cell to be asked runs")
