@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import yaml
 
-from maple.config.params import Params
+from maple.config.params import EXPERIMENT, Params
 from maple.core.errors import MapleError
+from maple.planning import plan
 
 What = Literal["scores", "answers", "adapters", "all"]
 
@@ -52,14 +53,23 @@ def outputs(params: Params, what: What) -> list[Output]:
             do="check out a commit that has it: `git log -- dvc.lock profiles`",
         )
     stages = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    wanted = SETS[what]
+    wanted, current = SETS[what], _stages(params)
     return [
         Output(stage, Path(out["path"]), out.get("size", 0), out.get("nfiles", 1))
         for stage, entry in stages.items()
+        if stage in current
         if not wanted or stage.split("@")[0] in wanted
         for out in entry.get("outs", [])
         if out["path"].startswith(f"{params.artifacts}/")
     ]
+
+
+def _stages(params: Params) -> set[str]:
+    """Of this commit's pipeline: dvc.lock also keeps what earlier ones had, which the store may have lost long ago."""
+    names = [*(model.name for model in [*params.cells, *params.bases]), EXPERIMENT]
+    listed = yaml.safe_load(params.pipeline.read_text(encoding="utf-8"))["stages"]
+    plain = {name for name, stage in listed.items() if "matrix" not in stage and "foreach" not in stage}
+    return plain | {f"prepare@{key}" for key in params.datasets} | {s for name in names for s in plan.stages_of(params, name)}
 
 
 def check(params: Params) -> str:

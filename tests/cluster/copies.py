@@ -17,12 +17,12 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} 
 }  # fmt: skip
 
 LLAMA, MISTRAL = "llama-2-7b-4bit", "mistral-7b-8bit"
-SETS = ("multialpaca", "alpaca")
+SETS = ("multialpaca", "alpaca", "bactrian-x-11")
 CELLS = {base: [f"{base}.{key}.r8.s42" for key in SETS] for base in (LLAMA, MISTRAL)}
 
 
 def tree(folder: Path) -> Path:
-    """A fresh clone of the working tree, with two bases, two training sets and the experiment on the first base."""
+    """A fresh clone of the working tree, with two bases, three training sets and the experiment on the first base."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(lambda n: (ROOT / n).exists(), listed.stdout.splitlines()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
