@@ -4,7 +4,7 @@
     python -m stages.submit --profile paper --partition gpu --account lab --gpu-types rtx_4090:24,a100:80
     python -m stages.submit --profile paper --executor local
 
-Sources and training sets come first: `dvc repro` of download and prepare, where the network is.
+Sources and training sets come first, where the network is: --prepare fetches and prepares what is missing.
 """
 
 import argparse
@@ -21,11 +21,13 @@ HEAD = "tasks models  minutes  memory GB  CPUs          GPUs  peak on GPU, GB   
 def main(params, arguments):
     wanted = chosen(submission.names(params), arguments.names)
     lacking = [] if arguments.dry_run else into_dvc.before(params, wanted)
-    if lacking:
+    if lacking and arguments.prepare:
+        into_dvc.repro(params, lacking)
+    elif lacking:
         raise MapleError(
             f"{', '.join(lacking)}: to be run first",
             why="tasks start from fetched sources and prepared training sets",
-            do="dvc repro " + " ".join(f"{params.pipeline}:{name}" for name in lacking),
+            do="say --prepare to run them here, now; the first needs the network",
         )
     works = submission.missing(params, wanted)
     queued = submission.alive(params)
@@ -128,5 +130,6 @@ if __name__ == "__main__":
         chunk={**NUMBER, "default": 1, "help": "models of one base in a task (default: 1)"},
         container={"help": "image for the stages: a .sif for Apptainer, a .sqsh for enroot"},
         sbatch={"action": "append", "default": [], "type": checked(pair, "an option like qos=long"), "metavar": "NAME=VALUE", "help": "another option of sbatch; can be repeated"},
+        prepare={"action": "store_true", "help": "first run download and prepare here, where they are missing or out of date"},
         **{"dry-run": {"action": "store_true", "help": "print the arrays and their bill, submit nothing"}},
     )

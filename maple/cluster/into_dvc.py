@@ -53,6 +53,13 @@ def before(params: Params, names: list[str]) -> list[str]:
     return stale(params, ["download", *(f"prepare@{key}" for key in sorted(sets))])
 
 
+def repro(params: Params, stages: Iterable[str]) -> None:
+    """Run stages here, their own words on the screen."""
+    command = [sys.executable, "-m", "dvc", "repro", *(f"{params.pipeline}:{stage}" for stage in stages)]
+    if subprocess.run(command).returncode:
+        raise MapleError("nothing was submitted", why="a stage before training failed; its message is above", do="mend that, then submit again")
+
+
 def dvc(*words: str) -> str:
     """What a command of DVC prints; MapleError with DVC's own last line if it fails."""
     done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True)

@@ -49,6 +49,11 @@ def _line(params: Params, name: str) -> Line:
     return Line(name, state.state, f"for {duration(age)}" if state.state == "waiting" else "")
 
 
+def busy(found: list[Line]) -> bool:
+    """Whether a job still has something to do: a silent one has not."""
+    return any(line.state in ("waiting", "running", "requeued") for line in found)
+
+
 def progress(log: Path) -> str:
     """The last line of progress since the stage's start; a stage shows one every 30 seconds."""
     try:
