@@ -67,7 +67,9 @@ def toy(stages: dict[str, Any]) -> dict[str, Any]:
         inner = entry["do"] if "do" in entry else entry
         outs = kept(inner.get("outs", []) + inner.get("metrics", []))
         if outs:
-            small = {"cmd": f"python make.py {' '.join(outs)}", "deps": kept(inner.get("deps", [])), "outs": outs}
+            # A stage without dependencies would never be found in the run-cache.
+            deps = kept(inner.get("deps", [])) or ["make.py"]
+            small = {"cmd": f"python make.py {' '.join(outs)}", "deps": deps, "outs": outs}
             frame = {key: entry[key] for key in ("matrix", "foreach") if key in entry}
             found[name] = frame | ({"do": small} if "do" in entry else small)
     return found
