@@ -50,15 +50,37 @@ WORKDIR /maple-repro
 COPY requirements/install.sh requirements/*.txt requirements/
 RUN PIP_NO_CACHE_DIR=1 bash requirements/install.sh
 
+# What is in this image, for who has to know: Python's packages as CycloneDX, Debian's as a table. The tool that lists them
+# has an environment of its own, by its own lock, and does not stay.
+RUN mkdir --parents /usr/share/maple-repro \
+    && python -m venv /tmp/lister \
+    && /tmp/lister/bin/python -m pip install -qq --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
+        --only-binary :all: -r requirements/image.txt \
+    && /tmp/lister/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+        --output-file /usr/share/maple-repro/python.cdx.json /opt/venv/bin/python \
+    && rm -rf /tmp/lister \
+    && dpkg-query --show --showformat='${Package}\t${Version}\t${Architecture}\n' > /usr/share/maple-repro/debian.tsv \
+    && chown maple:maple /usr/share/maple-repro
+
 # One fresh commit, because `dvc exp run` needs one; the host's .git stays out (its history, and any token in its URLs).
 COPY --chown=maple:maple . .
 USER 1000
 RUN git init --quiet && git add --all && git commit --quiet --message "As built into the image"
 
+# Which commit and which lock this is: as labels, and in a file that every bill of a run quotes. A hash that is not the
+# lock's ends the build.
+#   --build-arg REVISION="$(git rev-parse HEAD)" --build-arg LOCK_SHA256="$(sha256sum requirements/cuda.txt | cut -d' ' -f1)"
 ARG REVISION=unknown
+ARG LOCK_SHA256=unknown
+RUN sha256sum "requirements/$LOCK.txt" > /tmp/lock && read -r found _ < /tmp/lock && rm /tmp/lock \
+    && { [ "$LOCK_SHA256" = unknown ] || [ "$LOCK_SHA256" = "$found" ]; } \
+    && printf '{"revision": "%s", "lock": "%s", "lock_sha256": "%s"}\n' "$REVISION" "$LOCK" "$found" \
+        > /usr/share/maple-repro/image.json
 LABEL org.opencontainers.image.title="maple-repro" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      maple-repro.lock="${LOCK}" \
+      maple-repro.lock.sha256="${LOCK_SHA256}"
 
 # `docker stop` then acts like Ctrl-C on every process: DVC ends cleanly, and the next run goes on from there.
 STOPSIGNAL SIGINT

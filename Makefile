@@ -4,10 +4,14 @@ VENV ?= .venv
 PROFILE ?= smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
+# Further options of `make submit`, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
+ARGS ?=
+WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce test lint bills compare report verify-sources clean
+.PHONY: help setup profile check plan reproduce test lint bills compare report verify-sources clean \
+	submit status collect remote push pull experiments
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -52,6 +56,27 @@ report: setup ## the HTML report again (5 s)
 
 verify-sources: setup ## whether every pinned model and data set can be reached (needs the network)
 	python -m stages.verify_sources --profile $(PROFILE)
+
+submit: setup ## what PROFILE still lacks to Slurm (ARGS=--dry-run: the arrays and their bill); see docs/CLUSTER.md (5 s)
+	python -m stages.submit --profile $(PROFILE) $(ARGS)
+
+status: setup ## where every submitted model stands, from files alone (1 s)
+	@python -m stages.status --profile $(PROFILE) $(ARGS)
+
+collect: setup ## what tasks made into DVC, then the stages after them, here on a CPU (smoke: 1 min)
+	python -m stages.commit --profile $(PROFILE) && dvc repro $(PIPELINE)
+
+remote: setup ## set the store of results: URL=s3://bucket/folder, ssh://host/folder or /a/folder (1 s)
+	dvc remote add --force --default store $(URL) && dvc remote modify store verify true
+
+push: setup ## every output of PROFILE and the run-cache into the store
+	python -m stages.push --profile $(PROFILE)
+
+pull: setup ## results from the store instead of making them; WHAT=scores, answers, adapters or all; sizes first
+	@python -m stages.pull --profile $(PROFILE) --what $(WHAT)
+
+experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)
+	@python -m stages.experiments
 
 clean: ## remove outputs and half results of every profile (not the environment, not DVC's cache)
 	rm -rf artifacts work

@@ -1,9 +1,9 @@
-"""Resolve runtime.in and test.in again and write the locks cuda.txt, cpu.txt and test.txt beside them.
+"""Resolve the .in files again and write the locks cuda.txt, cpu.txt, test.txt and image.txt beside them.
 
     python requirements/lock.py              add or drop what the .in files changed, keep every other version
     python requirements/lock.py --upgrade    take the newest versions the .in files allow
 
-Needs `uv` on the PATH. Only cuda.txt and test.txt are resolved. cpu.txt is cuda.txt without the CUDA packages and with
+Needs `uv` on the PATH. Only cuda.txt, test.txt and image.txt are resolved. cpu.txt is cuda.txt without the CUDA packages and with
 PyTorch's CPU builds in place of the index's, so the two cannot disagree; test.txt lists what the tests add to either.
 """
 
@@ -72,6 +72,8 @@ def main() -> None:
     test = compile_lock("test.in", HERE / "test.txt", "--constraints=cuda.txt", *upgrade)
     write(HERE / "cuda.txt", "The pipeline, with the CUDA build of torch (runs on a CPU too)", cuda)
     write(HERE / "cpu.txt", "The pipeline, with the CPU build of torch", cpu)
+    image = compile_lock("image.in", HERE / "image.txt", *upgrade)
+    write(HERE / "image.txt", "What lists the image's packages while it is built; it stays apart from them", image)
     write(
         HERE / "test.txt",
         "What the tests need on top of cpu.txt or cuda.txt",

@@ -20,6 +20,8 @@ from maple.core import storage
 Verb = Literal["train", "answer"]
 VERBS: tuple[Verb, ...] = ("train", "answer")
 KEPT = Path("benchmarks", "bills")
+# Written when the image is built (Dockerfile): {"revision", "lock", "lock_sha256"}.
+IMAGE = Path("/usr/share/maple-repro/image.json")
 
 
 class Bill:
@@ -41,6 +43,8 @@ class Bill:
             "versions": environment.versions(),
             "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
         }
+        if IMAGE.is_file():
+            bill["image"] = storage.read_json(IMAGE)
         import torch
 
         if torch.cuda.is_available():

@@ -5,12 +5,17 @@ The base is kept between runs, and so are the layers up to the code. MAPLE_CONTA
 run in the container than `make reproduce`, to try the test itself.
 """
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tarfile
+import time
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -22,6 +27,15 @@ IMAGE = "localhost/maple-repro:test"
 # What python:3.11-slim-bookworm has and the Dockerfile relies on.
 BASE_PACKAGES = "ca-certificates,python3,python3-venv,python3-dev"
 COMMAND = os.environ.get("MAPLE_CONTAINER_COMMAND", "make reproduce")
+
+LOCK_SHA256 = hashlib.sha256((ROOT / "requirements/cpu.txt").read_bytes()).hexdigest()
+REVISION = "0" * 40
+# What may be in no layer: this machine's folders, tokens of the Hub, keys of AWS (its own documentation has an example).
+PRIVATE = re.compile(
+    rb"hf_[A-Za-z]{34}\b|AKIA(?![0-9A-Z]*EXAMPLE)[0-9A-Z]{16}\b|https://[^\s/:@]+:[^\s/:@]+@|"
+    + re.escape(str(ROOT).encode())
+    + rb"/"
+)
 
 
 def missing() -> str:
@@ -112,6 +126,10 @@ def image(base, tmp_path_factory) -> str:
         f"BASE_IMAGE={base}",
         "--build-arg",
         "LOCK=cpu",
+        "--build-arg",
+        f"LOCK_SHA256={LOCK_SHA256}",
+        "--build-arg",
+        f"REVISION={REVISION}",
         *host_mounts(tmp_path_factory.mktemp("pip")),
         "--tag",
         IMAGE,
@@ -156,6 +174,104 @@ def test_no_layer_holds_a_secret_or_a_setting_of_the_machine_that_built_it(image
     secrets = "-name .netrc -o -name .git-credentials -o -name .env -o -path '*/.git/logs/refs/remotes'"
     settings = "( -path /etc/pip.conf -o -path '/run/host/*' ) -type f -size +0"  # empty ones are places of mounts
     assert container(f"find / -xdev {secrets} -o {settings}", "--user=0").strip() == ""
+
+
+def test_no_layer_holds_a_token_or_a_folder_of_the_machine_that_built_it(image, base, tmp_path):
+    """Every file of every layer, also those that a later layer removes; the base's own layer is Debian's."""
+    run("buildah", "push", "--quiet", "--disable-compression", image, f"dir:{tmp_path}")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    layers = [layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
+    config = json.loads((tmp_path / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
+    assert not PRIVATE.search(json.dumps(config).encode())
+    found, files = [], 0
+    for layer in layers[1:]:
+        with tarfile.open(tmp_path / layer) as archive:
+            for member in archive:
+                if member.isfile() and member.size:
+                    files += 1
+                    match = PRIVATE.search(archive.extractfile(member).read())
+                    found += [(member.name, match[0][:60])] if match else []
+    # Addresses with a name and a password stand as examples in the documentation of packages.
+    assert [pair for pair in found if not (pair[0].startswith("opt/venv/") and pair[1].startswith(b"https://"))] == []
+    assert files > 10_000
+
+
+def test_the_image_says_what_it_was_made_of(image, container):
+    labels = json.loads(run("buildah", "inspect", "--type", "image", image))["Docker"]["config"]["Labels"]
+    assert labels["org.opencontainers.image.revision"] == REVISION and labels["maple-repro.lock.sha256"] == LOCK_SHA256
+    said = {"revision": REVISION, "lock": "cpu", "lock_sha256": LOCK_SHA256}
+    assert json.loads(container("cat /usr/share/maple-repro/image.json")) == said
+    script = "from maple.config import bills; import json; print(json.dumps(bills.Bill().total()['image']))"
+    assert json.loads(container(f"python -c {shlex.quote(script)}")) == said
+
+
+def test_the_image_lists_its_packages(container):
+    listed = json.loads(container("cat /usr/share/maple-repro/python.cdx.json"))
+    assert listed["bomFormat"] == "CycloneDX" and listed["specVersion"] >= "1.5"
+    known = {canonical(found["name"]): found["version"] for found in listed["components"]}
+    installed = {
+        canonical(found["name"]): found["version"]
+        for found in json.loads(container("python -m pip list --format json"))
+    }
+    assert known == installed and known["torch"].endswith("+cpu")
+    assert not container("sh -c 'ls -d /tmp/lister 2>/dev/null || true'").strip(), "the lister stayed"
+    debian = [line.split("\t") for line in container("cat /usr/share/maple-repro/debian.tsv").splitlines()]
+    assert {"libc6", "gcc", "git", "tini"} <= {name for name, *_ in debian}
+    assert len(debian) == int(container("sh -c 'dpkg-query --show | wc -l'"))
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_a_stopped_container_goes_on_and_ends_with_the_same_bytes(image):
+    """`docker stop` sends SIGINT to tini (STOPSIGNAL), which hands it to every process of the group."""
+    name = run("buildah", "from", "--pull-never", image).strip()
+    words = ["buildah", "run", "--isolation", "chroot", name, "--"]
+    stage = "dvc.yaml:train@llama-2-7b-4bit-alpaca-8-42"
+    try:
+        run(*words, "dvc", "repro", "dvc.yaml:prepare@alpaca")
+        # Long enough to be stopped in the middle; a checkpoint is written at the signal, not only every so often.
+        run(*words, "sed", "-i", "s/^  max_steps: 12/  max_steps: 200/; s/^  epochs: 1$/  epochs: 20/", "params.yaml")
+        with subprocess.Popen(
+            [*words, "tini", "-g", "--", "dvc", "repro", stage],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            log = Path("work/smoke/logs/train-llama-2-7b-4bit.alpaca.r8.s42.log")
+            while "step 20 " not in run(*words, "sh", "-c", f"cat {log} 2>/dev/null || true"):
+                assert running.poll() is None, running.stdout.read()
+                time.sleep(1)
+            os.kill(tini_below(running.pid), signal.SIGINT)
+            said = running.communicate(timeout=120)[0]
+        assert running.returncode and "SIGINT was received" in said, said
+        said = run(*words, "sh", "-c", f"dvc repro {stage} && cat artifacts/smoke/bills/train/*.json")
+        assert 20 <= int(re.search(r'"resumed_at_step": (\d+)', said)[1]) < 200
+        kept = run(*words, "git", "hash-object", "dvc.lock")
+        run(*words, "sh", "-c", f"rm -rf work && dvc repro --force --single-item {stage}")
+        assert run(*words, "git", "hash-object", "dvc.lock") == kept
+    finally:
+        run("buildah", "rm", name)
+
+
+def tini_below(pid: int) -> int:
+    """The container's first process, among the descendants of the one that started it."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+
+    def is_below(one: int) -> bool:
+        return one == pid or (one in parents and is_below(parents[one]))
+
+    return next(
+        one for one in sorted(parents) if is_below(one) and (Path("/proc") / str(one) / "comm").read_text() == "tini\n"
+    )
 
 
 def test_the_container_works_as_an_ordinary_user_with_git_compiler_and_writable_caches(container):

@@ -37,13 +37,25 @@ def dvc_accepts(words: list[str]) -> bool:
     return True
 
 
+def options(words: list[str]) -> set[str]:
+    return {w for w in words if w.startswith("--")}
+
+
+def accepted(module: str) -> set[str]:
+    """The options that a stage's help lists."""
+    shown = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT).stdout
+    return set(re.findall(r"--[a-z-]+", shown))
+
+
 @pytest.mark.parametrize("page, command", ALL, ids=[f"{page}: {command}" for page, command in ALL])
 def test_a_command_in_the_docs_exists_and_parses(page, command):
-    words = [w for w in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=\S*", w)]
+    words = [w for w in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=.*", w)]
     if not words or words[0] in {"export", ".", "cd"}:
         return
     if words[0] == "make":
         assert set(words[1:]) <= VERBS
+        given = next((w.removeprefix("ARGS=") for w in shlex.split(command) if w.startswith("ARGS=")), "")
+        assert not given or options(shlex.split(given)) <= accepted(f"stages.{words[1]}")
     elif words[0] == "dvc":
         assert dvc_accepts([w for w in words[1:] if w != "--wait-for-lock"])
     elif words[0] in {"python", "accelerate"}:
@@ -52,13 +64,12 @@ def test_a_command_in_the_docs_exists_and_parses(page, command):
             assert (ROOT / words[1]).exists(), words[1]
         elif module.startswith(("stages.", "maple.", "benchmarks.")):
             assert (ROOT / (module.replace(".", "/") + ".py")).exists()
-            options = {w for w in words if w.startswith("--") and words.index(w) > words.index("-m")}
-            shown = subprocess.run(
-                [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT
-            ).stdout
-            assert options <= set(re.findall(r"--[a-z-]+", shown)), (options, shown)
+            assert options(words[words.index("-m") :]) <= accepted(module)
     elif words[0] == "docker":
-        assert words[1] in {"build", "run"} and (ROOT / "Dockerfile").exists()
+        assert words[1] in {"build", "run", "compose"} and (ROOT / "Dockerfile").exists()
+    elif words[0] in {"apptainer", "sky"}:
+        # What is in the files: tests/cluster/test_containers.py.
+        assert all((ROOT / w).exists() for w in words if w.startswith("containers/"))
     else:
         assert words[0] in {"diff", "grep", "git", "uv", "pip", "bash", "rm"}, f"what checks `{words[0]}`?"
 

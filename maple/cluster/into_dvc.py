@@ -1,0 +1,78 @@
+"""What tasks made, taken into DVC by one process: dvc.lock then says what a serial `dvc repro` would have said.
+
+Only what a task made from the inputs that lie here now is committed, so dvc.lock never claims that an adapter of
+yesterday's code came of today's.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from maple.cluster import inputs, ledger, submission
+from maple.config.params import Params
+from maple.core.errors import MapleError
+from maple.planning import plan
+
+
+def commit(params: Params) -> list[str]:
+    """DVC's names of the stages that were committed; raises MapleError if a model is not done."""
+    names = submission.names(params)
+    works = submission.missing(params, names)
+    if works:
+        shown = ", ".join(work.name for work in works[:3]) + (", ..." if len(works) > 3 else "")
+        raise MapleError(
+            f"{len(works)} of {len(names)} models are not done: {shown}",
+            why="the rest of the pipeline would begin to train them here, one after the other",
+            do=f"`make status PROFILE={params.profile}` says how far they are, `make submit PROFILE={params.profile}` submits them",
+        )
+    found = plan.outdated(params, names)
+    stages = [
+        stage
+        for name in names
+        for verb, stage in zip(("train", "answer"), plan.stages_of(params, name))
+        if stage and found and stage in found.again and ledger.is_current(params, verb, name)
+    ]
+    if stages:
+        dvc("commit", "--quiet", "--force", *(f"{params.pipeline}:{stage}" for stage in stages))
+    return stages
+
+
+def stale(params: Params, stages: Iterable[str]) -> list[str]:
+    """Of these stages those that DVC would run again, or whose outputs are not here."""
+    told = dvc("status", "--json", *(f"{params.pipeline}:{stage}" for stage in stages))
+    return sorted(stage.removeprefix(f"{params.pipeline}:") for stage in json.loads(told))
+
+
+def before(params: Params, names: list[str]) -> list[str]:
+    """Stages of fetching and preparing that must still run before these models can be trained."""
+    lacking = inputs.missing(params, names)
+    if lacking:
+        return lacking
+    sets = {params.cell_of(name)[0].dataset for name in names if "train" in inputs.verbs(params, name)}
+    return stale(params, ["download", *(f"prepare@{key}" for key in sorted(sets))])
+
+
+def repro(params: Params, stages: Iterable[str]) -> None:
+    """Run stages here, their own words on the screen."""
+    command = [sys.executable, "-m", "dvc", "repro", *(f"{params.pipeline}:{stage}" for stage in stages)]
+    if subprocess.run(command).returncode:
+        raise MapleError(
+            "nothing was submitted",
+            why="a stage before training failed; its message is above",
+            do="mend that, then submit again",
+        )
+
+
+def dvc(*words: str) -> str:
+    """What a command of DVC prints; MapleError with DVC's own last line if it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        error = next((line for line in said if line.startswith("ERROR")), said[-1])
+        raise MapleError(
+            f"`dvc {words[0]}` failed",
+            why=error.removeprefix("ERROR: "),
+            do="mend that, then run the same command again",
+        )
+    return done.stdout
