@@ -131,12 +131,12 @@ def test_an_adapter_loads_with_peft_as_the_page_says(tmp_path, capsys):
     adapter_folder.save(tuned, tmp_path / "adapter", catalogue.models()["mistral-7b"])
     page = (ROOT / "docs/RELEASE.md").read_text()
     block = next(text for text in re.findall(r"```python\n(.*?)```", page, re.S) if "PeftModel" in text)
-    assert len(block.splitlines()) == 5
+    assert len([line for line in block.splitlines() if line]) == 5
     code = re.sub(r'"artifacts/[^"]*/sources/[^"]*"', repr(str(tmp_path / "base")), block)
     code = re.sub(r'"artifacts/[^"]*/adapters/[^"]*"', repr(str(tmp_path / "adapter")), code)
     # The tiny base has no tokeniser beside it.
     made: dict = {}
-    exec("\n".join(code.splitlines()[:4]), made)
+    exec(code.split("tokeniser =")[0], made)
     ids = torch.arange(5, 25)[None]
     with torch.no_grad():
         ours, theirs = tuned.eval()(ids).logits, made["model"].eval()(ids).logits
