@@ -57,22 +57,22 @@ report: setup ## the HTML report again (5 s)
 verify-sources: setup ## whether every pinned model and data set can be reached (needs the network)
 	python -m stages.verify_sources --profile $(PROFILE)
 
-submit: setup ## what PROFILE still lacks to Slurm (ARGS=--dry-run: the arrays and their bill); see docs/CLUSTER.md (5 s)
+submit: setup $(PIPELINE) ## what PROFILE still lacks to Slurm (ARGS=--dry-run: the arrays and their bill); see docs/CLUSTER.md (5 s)
 	python -m stages.submit --profile $(PROFILE) $(ARGS)
 
 status: setup ## where every submitted model stands, from files alone (1 s)
 	@python -m stages.status --profile $(PROFILE) $(ARGS)
 
-collect: setup ## what tasks made into DVC, then the stages after them, here on a CPU (smoke: 1 min)
+collect: setup $(PIPELINE) ## what tasks made into DVC, then the stages after them, here on a CPU (smoke: 1 min)
 	python -m stages.commit --profile $(PROFILE) && dvc repro $(PIPELINE)
 
 remote: setup ## set the store of results: URL=s3://bucket/folder, ssh://host/folder or /a/folder (1 s)
 	dvc remote add --force --default store $(URL) && dvc remote modify store verify true
 
-push: setup ## every output of PROFILE and the run-cache into the store
+push: setup $(PIPELINE) ## every output of PROFILE and the run-cache into the store
 	python -m stages.push --profile $(PROFILE)
 
-pull: setup ## results from the store instead of making them; WHAT=scores, answers, adapters or all; sizes first
+pull: setup $(PIPELINE) ## results from the store instead of making them; WHAT=scores, answers, adapters or all; sizes first
 	@python -m stages.pull --profile $(PROFILE) --what $(WHAT)
 
 experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)

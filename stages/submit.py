@@ -46,7 +46,7 @@ def main(params, arguments):
         dict(arguments.sbatch),
     )
     arrays = submission.arrays(params, now, device, options, arguments.chunk)
-    bill(params, arrays, device, here)
+    bill(params, arrays, options, device, here)
     if arguments.dry_run or not arrays:
         return
     for array in arrays:
@@ -71,7 +71,7 @@ def chosen(known, names):
     return names or known
 
 
-def bill(params, arrays, device, here):
+def bill(params, arrays, options, device, here):
     if not arrays:
         return
     print(HEAD)
@@ -79,7 +79,7 @@ def bill(params, arrays, device, here):
     for array in arrays:
         ask = array.ask
         works = [work for task in array.tasks for work in task]
-        on = resources.device_of(ask.gpu_type, device)
+        on = resources.device_of(ask.gpu_type, options.gpu_types, device)
         hours = sum(resources.planned_hours(params, work, on) for work in works)
         total, price = total + hours, price + hours * on.price_per_hour
         gpus = f"{ask.gpu_type}:{ask.gpus}" if ask.gpu_type else str(ask.gpus)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import yaml
 
+from maple.config import lock
 from maple.config.cell import Cell
-from maple.config.params import EXPERIMENT, Params, path_of
+from maple.config.params import EXPERIMENT, Params, load, path_of
 from maple.core import storage
 from maple.core.errors import MapleError
 
@@ -37,8 +38,8 @@ def of(params: Params, verb: Verb, name: str) -> dict[str, str]:
     """{dependency: hash} of a model's stage. Raises MapleError if what it needs has not been made."""
     stage, values = _stage(params, verb, name)
     found: dict[str, str] = {}
-    for path in stage["deps"]:
-        found[path] = _hash(params, _filled(path, values))
+    for path in (_filled(path, values) for path in stage["deps"]):
+        found[path] = _hash(params, path)
     for block in stage.get("params", []):
         for file, keys in block.items():
             settings = _yaml(Path(_filled(file, values)))
@@ -120,16 +121,13 @@ def _files(folder: Path) -> Iterator[Path]:
 def _locked(params: Params) -> dict[str, str]:
     """Path -> hash of every output in the profile's dvc.lock."""
     path = params.pipeline.with_name("dvc.lock")
-    if not path.is_file():
-        return {}
-    return _locked_at(path, path.stat().st_mtime_ns)
+    return _locked_at(params.profile, path.stat().st_mtime_ns) if path.is_file() else {}
 
 
 @cache
-def _locked_at(path: Path, changed: int) -> dict[str, str]:
-    from maple.report import identical
-
-    return identical.outputs(path.read_text(encoding="utf-8"))
+def _locked_at(profile: str, changed: int) -> dict[str, str]:
+    entries = lock.stages(load(profile)).values()
+    return {out["path"]: out["md5"] for entry in entries for out in entry.get("outs", [])}
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from maple.cluster.inputs import Verb
 from maple.config.cell import Cell
@@ -19,7 +19,7 @@ MARGIN = 1.5
 # checkpoint of adapter and optimiser. Smoke: measured, README.
 HOST_GB = {"smoke": 2.0, "hub": 8.0}
 CPUS = {"smoke": 1, "hub": 8}
-# Keys, values and logits of a batch of questions. Assumed: evaluation.batch_tokens tokens of a 7B model take 2 GB.
+# Keys, values and logits of a small batch of questions; with `auto` a batch takes what the card has left. Assumed.
 ANSWERING_GB = 4.0
 # A scheduler's shortest useful time, minutes: starting Python on a cold file server.
 SHORTEST_MINUTES = {"smoke": 5, "hub": 60}
@@ -60,9 +60,8 @@ def of(params: Params, works: Iterable[Work], device: Device, options: Options) 
     """What one task that does these, one after the other, asks for."""
     works = list(works)
     gpus = options.gpus if options.gpus is not None else int(not params.is_smoke)
-    gpu_gb = round(max(_gpu_gb(params, work) for work in works), 1) if gpus else 0.0
-    gpu_type = _gpu_type(gpu_gb, options.gpu_types, works[0].name) if gpus else ""
-    hours = sum(planned_hours(params, work, device_of(gpu_type, device)) for work in works)
+    gpu_type, gpu_gb = _gpu(params, works, device, options.gpu_types) if gpus else ("", 0.0)
+    hours = sum(planned_hours(params, work, device_of(gpu_type, options.gpu_types, device)) for work in works)
     minutes = options.minutes or _rounded(60 * hours * MARGIN, SHORTEST_MINUTES[params.sources])
     host = math.ceil(max(_host_gb(params, work) for work in works) * MARGIN / 4) * 4
     return Ask(
@@ -75,18 +74,24 @@ def of(params: Params, works: Iterable[Work], device: Device, options: Options) 
     )
 
 
-def device_of(gpu_type: str, planned: Device) -> Device:
-    """What a scheduler's type of GPU is in benchmarks/devices.csv; what the plan is for if it is not there.
+def device_of(gpu_type: str, types: dict[str, float], planned: Device) -> Device:
+    """What a scheduler's type of GPU is in benchmarks/devices.csv, with the memory that the user gave it; what the plan is
+    for, with that memory, if the type is not there.
 
-    >>> [device_of(kind, cell_cost.devices()[0]).name for kind in ("l40s", "a100", "rtx_4090", "gpu")]
-    ['L40S', 'A100-80GB', 'RTX 4090', 'CPU']
+    >>> types = {"l40s": 48, "a100": 40, "rtx_4090": 24, "gpu": 16}
+    >>> [device_of(kind, types, cell_cost.devices()[-1]).name for kind in types]
+    ['L40S', 'A100-80GB', 'RTX 4090', 'H200']
     """
+    if not gpu_type:
+        return planned
     wanted = re.sub(r"[\W_]", "", gpu_type.lower())
-    for device in cell_cost.devices():
-        words = re.split(r"\W", device.name.lower())
-        if wanted in (*words, "".join(words)):
-            return device
-    return planned
+    named = (device for device in cell_cost.devices() if wanted in _words(device))
+    return replace(next(named, planned), memory_gb=types[gpu_type])
+
+
+def _words(device: Device) -> tuple[str, ...]:
+    words = re.split(r"\W", device.name.lower())
+    return (*words, "".join(words))
 
 
 def planned_hours(params: Params, work: Work, device: Device) -> float:
@@ -111,14 +116,28 @@ def _host_gb(params: Params, work: Work) -> float:
     return HOST_GB[params.sources] + (base + checkpoint) / 1e9
 
 
-def _gpu_gb(params: Params, work: Work) -> float:
+def _gpu(params: Params, works: list[Work], planned: Device, types: dict[str, float]) -> tuple[str, float]:
+    """(the smallest type on which all of these fit, their peak there in GB); no type if the user named none."""
+    if not types:
+        return "", round(max(_gpu_gb(params, work, planned) for work in works), 1)
+    for kind in sorted(types, key=types.__getitem__):
+        peak = max(_gpu_gb(params, work, device_of(kind, types, planned)) for work in works)
+        if peak <= types[kind]:
+            return kind, round(peak, 1)
+    raise MapleError(
+        f"{works[0].name} fits none of the GPUs that were named",
+        why=f"the plan expects {peak:.1f} GB at its peak on the largest, which has {types[kind]:.0f}",
+        do="name a larger one with --gpu-types, set recipe.gradient_checkpointing: true or lower recipe.micro_batch_tokens",
+    )
+
+
+def _gpu_gb(params: Params, work: Work, device: Device) -> float:
+    """Of training on this device, whose memory decides what `auto` in a recipe means, or of answering if that is more."""
     cell, recipe = _cell(params, work.name)
     base = cell.base if cell else next(base for base in params.bases if base.name == work.name)
-    shape = plan.shape_of(params, base.model)
-    peak = cell_cost.weight_bytes(shape, base.bits) / 1e9 + ANSWERING_GB
+    peak = cell_cost.weight_bytes(plan.shape_of(params, base.model), base.bits) / 1e9 + ANSWERING_GB
     if cell and "train" in work.verbs:
-        rows = plan.rows_of(params, cell.dataset, base.model)
-        peak = max(peak, cell_cost.memory(shape, base.bits, cell.rank, recipe, rows, on_gpu=True).peak / 1e9)
+        peak = max(peak, plan.line(params, cell, recipe, work.name, device).memory.peak / 1e9)
     return peak + cell_cost.GPU_CONTEXT_GB
 
 
@@ -126,18 +145,6 @@ def _cell(params: Params, name: str) -> tuple[Cell | None, Recipe]:
     if name in params.grid.bases:
         return None, params.recipe
     return params.cell_of(name)
-
-
-def _gpu_type(gpu_gb: float, types: dict[str, float], name: str) -> str:
-    """The smallest type that holds it; empty if the user named none, and then any GPU will do."""
-    fitting = sorted((memory, kind) for kind, memory in types.items() if memory >= gpu_gb)
-    if types and not fitting:
-        raise MapleError(
-            f"{name} fits none of the GPUs that were named",
-            why=f"the plan expects {gpu_gb:.1f} GB at its peak, and the largest has {max(types.values()):.0f}",
-            do="name a larger one with --gpu-types, set recipe.gradient_checkpointing: true or lower recipe.micro_batch_tokens",
-        )
-    return fitting[0][1] if fitting else ""
 
 
 def _rounded(minutes: float, shortest: int) -> int:

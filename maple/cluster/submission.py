@@ -223,7 +223,7 @@ def _detached() -> Iterator[None]:
 def _gpus() -> int:
     if not shutil.which("nvidia-smi"):
         return 0
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, text=True)
     return len(listed.stdout.splitlines()) if listed.returncode == 0 else 0
 
 

@@ -17,6 +17,7 @@ from maple.cluster import inputs, ledger
 from maple.cluster.inputs import Verb
 from maple.config import params as parameters
 from maple.config.params import Params
+from maple.core.errors import MapleError
 
 # The scheduler's warnings. Slurm sends them to every process of a step: a stage, which knows none of them, would die
 # of it. Only the task answers, and stops its stage with the signal that the stage saves at.
@@ -63,6 +64,8 @@ class Task:
 
         given = parameters.load(self.profile)
         self._stop()
+        # Requeuing ends this process with SIGTERM, which must not be told as a stop.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._at:
             ledger.write(given, self._at[0], "requeued", self._at[1], _job())
         return DelayedSubmission(self)
@@ -90,11 +93,9 @@ class Task:
                 if error:
                     ledger.write(given, name, "failed", verb, _job(), error)
                     return False
-        except Exception as error:
-            # Whatever it is, the task's other models have their turn; the text says what it was.
-            ledger.write(
-                given, name, "failed", self._at[1] if self._at else "", _job(), f"{type(error).__name__}: {error}"
-            )
+        except (MapleError, OSError, ValueError, KeyError) as error:
+            # A file that is gone or damaged; the task's other models have their turn.
+            ledger.write(given, name, "failed", self._at[1] if self._at else "", _job(), str(error).splitlines()[0])
             return False
         ledger.write(given, name, "done", "", _job())
         self._at = None
@@ -122,6 +123,7 @@ class Task:
         with open(log, "a", encoding="utf-8") as out:
             print(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {verb} in job {_job()}", file=out, flush=True)
             begin = out.tell()
+            # A task has one thread, so nothing can hold a lock between fork and exec.
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_as_child
             )

@@ -19,7 +19,7 @@ def table(shown: str) -> tuple[list[str], list[list[str]]]:
     # A dependency is a path alone; a parameter or a metric of a file has a colon after it.
     parameters = [name for name in columns if ".yaml:" in name]
     scores = [name for name in columns if name not in parameters and "/" not in name.split(":")[-1]]
-    scores.sort(key=lambda name: not name.split(":")[-1] == "average")
+    scores.sort(key=lambda name: name.split(":")[-1] != "average")
     chosen = scores + parameters
     rows = [[row["Experiment"] or row["rev"], *(row[name] or "-" for name in chosen)] for row in found]
     return ["experiment", *(name.split(":")[-1] for name in chosen)], rows

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from maple.config import lock
 from maple.config.params import EXPERIMENT, Params
 from maple.core.errors import MapleError
 from maple.planning import plan
@@ -45,14 +46,13 @@ class Output:
 
 def outputs(params: Params, what: What) -> list[Output]:
     """What a choice consists of; outputs that git itself keeps are none of the store's."""
-    path = params.pipeline.with_name("dvc.lock")
-    if not path.is_file():
+    stages = lock.stages(params)
+    if not stages:
         raise MapleError(
-            f"{path} is missing",
+            f"{params.pipeline.with_name('dvc.lock')} is missing",
             why="it says which outputs belong to this commit, and nothing else can",
             do="check out a commit that has it: `git log -- dvc.lock profiles`",
         )
-    stages = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     wanted, current = SETS[what], _stages(params)
     return [
         Output(stage, Path(out["path"]), out.get("size", 0), out.get("nfiles", 1))
@@ -161,7 +161,7 @@ def pull(params: Params, what: What) -> list[Output]:
         command += ["--run-cache", str(params.pipeline)]
     else:
         command += sorted({f"{params.pipeline}:{output.stage}" for output in wanted})
-    done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "dvc", *command], check=False, capture_output=True, text=True)
     lacking = [output for output in wanted if not output.path.exists()]
     if lacking:
         stages = list(dict.fromkeys(output.stage for output in lacking))
@@ -182,6 +182,7 @@ def push(params: Params) -> None:
     """Store all outputs of the profile and the run-cache, by which another clone knows that it need not run."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "push", "--quiet", "--run-cache", str(params.pipeline)],
+        check=False,
         capture_output=True,
         text=True,
     )

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
-VERBS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+VERBS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 # Sections that an Apptainer definition may have, and the agents it may start from (its user guide, 1.3).
 SECTIONS = {"setup", "files", "environment", "post", "runscript", "startscript", "test", "labels", "help", "arguments"}
 AGENTS = {"docker", "docker-daemon", "docker-archive", "oras", "library", "localimage"}
@@ -20,8 +20,8 @@ RESOURCES = {"accelerators", "disk_size", "use_spot", "memory", "cpus", "infra",
 
 def definition() -> tuple[dict[str, str], dict[str, str]]:
     """(header, sections) of the Apptainer definition."""
-    head, *parts = re.split(r"^%(\w+)\n", (CONTAINERS / "maple.def").read_text(), flags=re.M)
-    header = dict(re.findall(r"^(\w+): (\S+)$", head, re.M))
+    head, *parts = re.split(r"^%(\w+)\n", (CONTAINERS / "maple.def").read_text(), flags=re.MULTILINE)
+    header = dict(re.findall(r"^(\w+): (\S+)$", head, re.MULTILINE))
     return header, dict(zip(parts[::2], parts[1::2]))
 
 
@@ -62,7 +62,7 @@ def test_the_skypilot_task_runs_verbs_of_this_project():
 def test_the_compose_file_builds_this_image_and_gives_it_the_gpus():
     service = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())["services"]["reproduce"]
     assert (CONTAINERS / service["build"]["context"] / "Dockerfile").is_file()
-    declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.M))
+    declared = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     assert set(service["build"]["args"]) <= declared
     assert service["deploy"]["resources"]["reservations"]["devices"] == [
         {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}

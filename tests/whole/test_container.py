@@ -202,7 +202,7 @@ def test_the_image_says_what_it_was_made_of(image, container):
     said = {"revision": REVISION, "lock": "cpu", "lock_sha256": LOCK_SHA256}
     assert json.loads(container("cat /usr/share/maple-repro/image.json")) == said
     script = "from maple.config import bills; import json; print(json.dumps(bills.Bill().total()['image']))"
-    assert json.loads(container(f"python -c {shlex.quote(script)}")) == said
+    assert json.loads(container(f"python -B -c {shlex.quote(script)}")) == said
 
 
 def test_the_image_lists_its_packages(container):

@@ -14,12 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "requirements").glob("*.md")])
-VERBS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+VERBS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def commands(page: Path) -> list[str]:
     """Lines of the page's shell blocks, comments and continuations resolved, split at && and pipes."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [part for line in lines for part in re.split(r"&&|\||;", re.sub(r"\s+# .*|^#.*", "", line)) if part.strip()]
 

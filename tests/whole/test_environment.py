@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("cpu", "cuda", "test")
+LOCKS = ("cpu", "cuda", "test", "image")
 
 
 def locked(lock: str) -> list[tuple[Requirement, list[str]]]:
@@ -50,7 +50,9 @@ def test_every_package_is_pinned_to_one_version_and_has_hashes(lock):
         assert hashes and len(hashes) == len(set(hashes)), requirement
 
 
-@pytest.mark.parametrize(("source", "lock"), [("runtime", "cpu"), ("runtime", "cuda"), ("test", "test")])
+@pytest.mark.parametrize(
+    ("source", "lock"), [("runtime", "cpu"), ("runtime", "cuda"), ("test", "test"), ("image", "image")]
+)
 def test_every_direct_dependency_is_locked_at_a_version_it_allows(source, lock):
     found = versions(lock)
     for requirement in direct(source):
