@@ -4,10 +4,9 @@ python -m stages.download                     # the smoke profile: made here, no
 python -m stages.download --profile paper     # from the Hugging Face Hub; HF_TOKEN for gated models
 """
 
-import tempfile
-from pathlib import Path
-
 from maple.config import command
+from maple.core import storage
+from maple.download import fetch, hub
 from maple.core.progress import size
 from maple.download import fetch, hub
 
@@ -16,10 +15,9 @@ def main(params, arguments):
     if params.is_smoke:
         from maple import smoke
 
-        params.work.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=params.work) as folder:
-            smoke.write(Path(folder), params)
-            found = fetch.download(params, hub.Folder(Path(folder)))
+        with storage.scratch(params.work) as folder:
+            smoke.write(folder, params)
+            found = fetch.download(params, hub.Folder(folder))
     else:
         found = fetch.download(params, hub.Hub())
     entries = [entry for kind in ("models", "datasets") for entry in found[kind].values()]

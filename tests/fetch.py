@@ -20,6 +20,6 @@ if __name__ == "__main__":
         for source in [*catalogue.models().values(), *catalogue.datasets().values()]
     ]
     try:
-        fetch.download(settings, hub.Hub(), needs)
+        fetch.download(settings, hub.Hub(wait=lambda seconds: print(f"waited {seconds:.0f}", file=sys.stderr)), needs)
     except MapleError as error:
         sys.exit(str(error))

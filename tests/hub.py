@@ -14,7 +14,9 @@ class Hub:
     """Serves root/{datasets,models}/<org>/<name>/<path>. `requests` lists (method, path, range) of what was asked.
 
     `gated`: repositories that answer 401 without a token, 403 with one. `drop`: path -> how many times its transfer
-    breaks off in the middle. `shorten`: path -> bytes that it lacks although the listing counts them.
+    breaks off in the middle. `shorten`: path -> bytes that it lacks although the listing counts them. `first`: replies
+    (status, headers, body, bytes of it that it sends) to descriptions before the true ones. `tokens`: those it takes,
+    where not all. `fine_grained`: repositories that want a right that the token lacks.
     """
 
     def __init__(self, root: Path):
@@ -22,6 +24,10 @@ class Hub:
         self.gated: set[str] = set()
         self.drop: dict[str, int] = {}
         self.shorten: dict[str, int] = {}
+        self.first: list[tuple[int, dict[str, str], bytes, int | None]] = []
+        self.file_first: list[tuple[int, dict[str, str], bytes, int | None]] = []
+        self.tokens: set[str] | None = None
+        self.fine_grained: set[str] = set()
         self.commits: dict[str, str] = {}
         # Checksums that the listing states in place of the true ones.
         self.lfs: dict[str, str] = {}
@@ -79,6 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(404, {"error": "no such route"})
         if not (self.hub.root / kind / name).is_dir():
             return self._reply(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+        sent = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if sent and self.hub.tokens is not None and sent not in self.hub.tokens:
+            return self._reply(401, {"error": "Invalid credentials"}, {"X-Error-Message": "Invalid credentials in Authorization header"})
+        if queue := self.hub.first if wanted is None else self.hub.file_first:
+            return self._odd(*queue.pop(0))
         commit = self.hub.commits.get(name, revision)
         if wanted is None:
             described = {
@@ -90,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
                 "downloads": 0,
             }
             return self._reply(200, described | {"likes": 0, "siblings": self.hub.listing(kind, name)})
+        if name in self.hub.fine_grained and sent:
+            said = "Please enable access to public gated repositories in your fine-grained token settings to view this repository."
+            return self._reply(403, {"error": said}, {"X-Error-Message": said})
         if name in self.hub.gated:
             status = 403 if self.headers.get("Authorization") else 401
             return self._reply(status, {"error": f"Access to {name} is restricted."}, {"X-Error-Code": "GatedRepo"})
@@ -113,6 +127,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.close()
                 return
             self.wfile.write(content[start:])
+
+    def _odd(self, status: int, headers: dict[str, str], body: bytes, sent: int | None):
+        self.send_response(status)
+        for name, text in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, text)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:sent])
+        if sent is not None:
+            self.close_connection = True
 
     def _reply(self, status: int, value: dict, headers: dict[str, str] | None = None):
         body = json.dumps(value).encode()

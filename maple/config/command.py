@@ -12,7 +12,15 @@ from collections.abc import Callable
 from typing import TextIO
 
 from maple.config import params
+from maple.core import redaction
 from maple.core.errors import MapleError
+
+# What libraries say where memory ends: torch on a CPU and on a card, C++, Arrow, the system (errno 12), the loader of
+# libraries, and Python where a thread finds no room for its stack.
+_NO_MEMORY = re.compile(
+    "DefaultCPUAllocator|out of memory|bad_alloc|can(no|')t allocate memory|malloc of size|failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
 
 
 def run(doc: str, main: Callable, **options: str | dict) -> None:
@@ -28,6 +36,7 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
     for name, text in options.items():
         parser.add_argument(f"--{name}", **(text if isinstance(text, dict) else {"required": True, "help": text}))
     arguments = parser.parse_args()
+    sys.stdout, sys.stderr = redaction.Screen(sys.stdout), redaction.Screen(sys.stderr)
     try:
         settings = params.load(arguments.profile)
         log = _log_to(settings, [getattr(arguments, name) for name, text in options.items() if isinstance(text, str)])
@@ -46,6 +55,8 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
             # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            sys.exit(_say(str(_short_of_memory(error)) + f"\n  log: {log}", 1))
         last = traceback.format_exc().strip().splitlines()[-1]
         sys.exit(
             _say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1)
@@ -56,9 +67,28 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
     verb = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     # A name is checked later; whatever it holds, the log stays in its folder.
     path = settings.work / "logs" / (re.sub(r"[^\w.-]+", "_", "-".join([verb, *names]))[:150] + ".log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise MapleError(
+            f"could not write {path}", why=str(error), do="make this folder writable for you, or run in a copy of it that is"
+        ) from error
+    handler.setFormatter(redaction.Formatter("%(asctime)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    redaction.quiet_clients()
     return str(path)
+
+
+def _short_of_memory(error: Exception) -> MapleError:
+    """Not a defect: the machine, a container's limit or `ulimit -v` gives less than the stage needs."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return MapleError(
+        "the stage ran out of memory",
+        why=f"the system or the card gave no more ({said})",
+        do="end what else uses it, raise the limit (`ulimit -v`, a container's, a scheduler's), or use a larger machine; "
+        "finished work is kept, `make plan` says what a cell needs",
+    )
 
 
 def _unread(stream: TextIO) -> bool:

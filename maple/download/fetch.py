@@ -118,7 +118,7 @@ def resolve(needs: list[Need], origin) -> list[tuple[Need, Listing, list[Wanted]
             wanted = match(need, listing)
             place.ask_access(need.source, wanted[0].path)
         except NoAccess as error:
-            denied.append(error.source)
+            denied.append(error)
             continue
         _check_commit(need.source, listing)
         resolved.append((need, listing, wanted))
@@ -172,11 +172,8 @@ def download(params: Params, origin, asked: list[Need] | None = None, keep: bool
             source = need.source
             entry = source.card() | {"commit": listing.commit, "files": {}}
             for wanted in group:
-                entry["files"][wanted.path] = _fetch(
-                    wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier]
-                )
-            if listing.is_upstream:
-                _check_rows(source, group, entry["files"])
+                entry["files"][wanted.path] = _fetch(wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier])
+            _check_rows(source, group, entry["files"], listing.is_upstream)
             result[source.kind][source.key] = entry
     if keep and earlier:
         _keep(root, earlier[0], result)
@@ -276,15 +273,23 @@ def _place(found: Path, path: Path) -> None:
         ) from error
 
 
-def _check_rows(source: Source, group: list[Wanted], entries: dict[str, dict]) -> None:
-    """Rows of a split's shards together against sources.yaml."""
+def _check_rows(source: Source, group: list[Wanted], entries: dict[str, dict], is_upstream: bool) -> None:
+    """Rows of a split's shards together: some, and as many as sources.yaml knows of upstream's."""
     found: dict[tuple[str, str], int] = {}
     for wanted in group:
         found[wanted.part] = found.get(wanted.part, 0) + entries[wanted.path].get("rows", 0)
     for (split, name), rows in found.items():
-        expected = source.expected_rows(split, name)
+        if source.kind != "datasets":
+            continue
+        expected = source.expected_rows(split, name) if is_upstream else None
+        paths = [w.path for w in group if w.part == (split, name)]
+        if rows == 0:
+            raise MapleError(
+                f"{source.label}: {', '.join(paths)} {'holds' if len(paths) == 1 else 'hold'} no rows",
+                why="nothing can be trained on them or scored by them",
+                do=f"compare with {source.page}; delete them from the Hub's cache if they are whole there",
+            )
         if expected is not None and rows != expected:
-            paths = [w.path for w in group if w.part == (split, name)]
             raise MapleError(
                 f"{source.label}: {', '.join(paths)} {'has' if len(paths) == 1 else 'have'} {rows:,} rows",
                 why=f"sources.yaml expects {expected:,}",

@@ -6,17 +6,23 @@ The Hub's client resumes interrupted files, retries, and keeps them in its cache
 works without a network (HF_HUB_OFFLINE=1, or simply no connection).
 """
 
+import errno
+import functools
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maple.config.catalogue import Source
 from maple.core import storage
 from maple.core.errors import MapleError
 
-CONNECT = (
-    "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
-)
+CONNECT = "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
+# Seconds before the second, third and fourth try where the Hub is busy; it may ask for longer ones.
+PAUSES = (1.0, 4.0, 15.0)
+LONGEST_PAUSE = 300
 
 
 @dataclass(frozen=True)
@@ -95,21 +101,31 @@ class Local:
 
 
 class Hub:
-    """The Hub through huggingface_hub (imported late: it costs half a second)."""
+    """The Hub through huggingface_hub (imported late: it costs half a second).
+
+    A token that the Hub does not take is left out from then on: a public source needs none.
+    """
 
     name = "hub"
+
+    def __init__(self, wait: Callable[[float], None] = time.sleep):
+        self._wait = wait
+        self._without_token = False
 
     def resolve(self, source: Source) -> Listing:
         """Asks the Hub; without a connection, what an earlier run left in the cache answers."""
         import httpx2
         from huggingface_hub import HfApi, errors
 
+        def describe(token: bool | None) -> Any:
+            options = {"revision": source.revision, "repo_type": _type(source), "files_metadata": True, "timeout": 30}
+            return HfApi(token=token).repo_info(source.hub_id, **options)
+
         try:
-            info = HfApi().repo_info(
-                source.hub_id, revision=source.revision, repo_type=_type(source), files_metadata=True, timeout=30
-            )
-        except errors.GatedRepoError as error:
-            raise NoAccess(source) from error
+            info = self._asked(source, describe)
+            files = {s.rfilename: Upstream(s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
+            if not isinstance(info.sha, str):
+                raise TypeError("the answer names no commit")
         except (errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
             return self._cached_listing(source, error)
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
@@ -119,11 +135,61 @@ class Hub:
                 do="see whether the repository moved, and correct hub_id or revision in sources.yaml",
             ) from error
         except errors.HfHubHTTPError as error:
+            raise _unanswered(source, f"the Hub did not describe {source.hub_id}", error) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise MapleError(
-                f"{source.label}: the Hub failed to describe {source.hub_id}", why=str(error), do="try again later"
+                f"{source.label}: what answered for {source.hub_id} is not the Hub's description",
+                why=f"its status was 200, but: {_first_line(error)}",
+                do="a proxy or a login page may answer in its place, or a mirror only in part: open "
+                f"{_endpoint()} in a browser, and correct HF_ENDPOINT if it is set",
             ) from error
-        files = {s.rfilename: Upstream(s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
         return Listing(info.sha, files)
+
+    def _asked(self, source: Source, call: Callable[[bool | None], Any]) -> Any:
+        """`call(token)` with the user's token, and once more without it where the Hub refuses it.
+
+        NoAccess where a gated source needs another token, or the right to it.
+        """
+        from huggingface_hub import errors
+
+        refused = self._without_token
+        for token in (False,) if self._without_token or not _token_to_send() else (None, False):
+            try:
+                found = self._with_pauses(source, functools.partial(call, token))
+            except errors.GatedRepoError as error:
+                raise NoAccess(source, _reason(error, token, refused or _unsendable())) from error
+            except errors.HfHubHTTPError as error:
+                if token is None and _status(error) in (401, 403):
+                    if "fine-grained" in str(error) and source.gated:
+                        raise NoAccess(source, RIGHT) from error
+                    refused = True
+                    continue
+                if source.gated and _status(error) in (401, 403):
+                    raise NoAccess(source, BAD_TOKEN if refused or _unsendable() else NO_TOKEN) from error
+                raise
+            if refused and not self._without_token:
+                self._without_token = True
+                print("warning: the Hub does not take your token; going on without it, as public sources allow", file=sys.stderr)
+            return found
+
+    def _with_pauses(self, source: Source, call: Callable[[], Any]) -> Any:
+        """Again after each of PAUSES where the Hub is busy or failing, or the line breaks off in the middle of an answer."""
+        import httpx2
+        from huggingface_hub import errors
+
+        for pause in (*PAUSES, None):
+            try:
+                return call()
+            except errors.HfHubHTTPError as error:
+                if pause is None or not (_status(error) == 429 or _status(error) >= 500):
+                    raise
+                seconds, why = _asked_pause(error) or pause, f"status {_status(error)}"
+            except (httpx2.ReadError, httpx2.RemoteProtocolError) as error:
+                if pause is None:
+                    raise
+                seconds, why = pause, f"{type(error).__name__}: {_first_line(error)}"
+            print(f"{source.label}: the Hub gave no answer ({why}); again in {seconds:.0f} s", file=sys.stderr)
+            self._wait(seconds)
 
     def _cached_listing(self, source: Source, error: Exception) -> Listing:
         from huggingface_hub import constants
@@ -150,16 +216,13 @@ class Hub:
         import httpx2
         from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
+        url = hf_hub_url(source.hub_id, path, repo_type=_type(source), revision=source.revision)
         try:
-            get_hf_file_metadata(hf_hub_url(source.hub_id, path, repo_type=_type(source), revision=source.revision))
-        except errors.GatedRepoError as error:
-            raise NoAccess(source) from error
+            self._asked(source, lambda token: get_hf_file_metadata(url, token=token))
         except (errors.OfflineModeIsEnabled, httpx2.TransportError):
             pass  # Then the cache has to answer, which `fetch` finds out.
         except errors.HfHubHTTPError as error:
-            raise MapleError(
-                f"{source.label}: the Hub refuses {path}", why=str(error), do="look at " + source.page
-            ) from error
+            raise _unanswered(source, f"the Hub refuses {path}", error) from error
 
     def cached(self, source: Source, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
@@ -170,54 +233,147 @@ class Hub:
     def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
         """The file in the Hub's cache; `on_bytes` hears of the bytes as they come."""
         import httpx2
-        from huggingface_hub import errors, hf_hub_download
+        from huggingface_hub import constants, errors, hf_hub_download
 
         if found := self.cached(source, path):
             return found
+
+        def transfer(token: bool | None) -> str:
+            options = {"repo_type": _type(source), "revision": source.revision, "tqdm_class": _listener(on_bytes)}
+            try:
+                return hf_hub_download(source.hub_id, path, token=token, **options)
+            except errors.LocalEntryNotFoundError as error:
+                # The client looks into its cache after any failure; what failed before decides.
+                if isinstance(error.__cause__, errors.HfHubHTTPError):
+                    raise error.__cause__ from error
+                raise
+
         try:
-            found = hf_hub_download(
-                source.hub_id, path, repo_type=_type(source), revision=source.revision, tqdm_class=_listener(on_bytes)
-            )
-        except errors.GatedRepoError as error:
-            raise NoAccess(source) from error
+            found = self._asked(source, transfer)
         except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
-            raise MapleError(
-                f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT
-            ) from error
-        except (errors.HfHubHTTPError, errors.EntryNotFoundError, OSError) as error:
+            raise MapleError(f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT) from error
+        except errors.HfHubHTTPError as error:
+            raise _unanswered(source, f"{path} could not be fetched", error) from error
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT):
+                raise MapleError(
+                    f"{source.label}: the Hub's cache cannot be written",
+                    why=str(error),
+                    do=f"set HF_HOME to a folder that you may write; now it is {constants.HF_HOME}. A cache that is "
+                    "shared and read-only serves the files that it holds",
+                ) from error
             raise MapleError(
                 f"{source.label}: {path} could not be fetched",
                 why=_first_line(error),
                 do="run the command again; it goes on where it stopped",
             ) from error
+        except (errors.EntryNotFoundError, ValueError, TypeError, KeyError) as error:
+            raise MapleError(
+                f"{source.label}: {path} could not be fetched",
+                why=f"what answered is not the Hub's file: {_first_line(error)}",
+                do=f"open {_endpoint()} in a browser, and correct HF_ENDPOINT if it is set; finished files are kept",
+            ) from error
         return Path(found)
 
 
 class NoAccess(Exception):
-    """The Hub refuses a gated source to this user."""
+    """The Hub refuses a gated source to this user; `why` is one of the reasons below."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, why: str):
         super().__init__(source.hub_id)
-        self.source = source
+        self.source, self.why = source, why
 
 
-def refused(sources: list[Source]) -> MapleError:
+NO_TOKEN = "the Hub has not granted access to anyone without a token"
+LICENCE = "the Hub has not granted access to the account of your token"
+BAD_TOKEN = "the Hub does not take your token: it is mistyped, expired or revoked"
+RIGHT = "your token is a fine-grained one without the right to read public gated repositories"
+_REMEDY = {
+    NO_TOKEN: "accept the licence at {pages}, then set HF_TOKEN",
+    LICENCE: "accept the licence at {pages}, then set HF_TOKEN to a token of that account",
+    BAD_TOKEN: "make a new token on the Hub's page of access tokens, then set HF_TOKEN to it or run `hf auth login`; the licence is at {pages}",
+    RIGHT: "tick 'Read access to contents of all public gated repos' where the Hub lists that token, or set HF_TOKEN to a "
+    "read token; the licence is at {pages}",
+}
+
+
+def refused(denied: list[NoAccess]) -> MapleError:
     """One error for all gated sources that the Hub refuses."""
-    from huggingface_hub import get_token
-
+    sources = [one.source for one in denied]
+    reasons = list(dict.fromkeys(one.why for one in denied))
     names = " and ".join(source.label for source in sources)
-    copies = [
-        f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative
+    copies = [f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative]
+    remedies = [
+        _REMEDY[reason].format(pages=" and ".join(one.source.page for one in denied if one.why == reason)) for reason in reasons
     ]
     return MapleError(
         f"{names} {'is' if len(sources) == 1 else 'are'} gated. Nothing was downloaded.",
-        why="the Hub has not granted access to "
-        + ("the account of your token" if get_token() else "anyone without a token"),
-        do="accept the licence at "
-        + " and ".join(source.page for source in sources)
-        + ", then set HF_TOKEN"
-        + "".join("; " + copy for copy in copies),
+        why="; ".join(reasons),
+        do="; ".join(remedies + copies),
     )
+
+
+def _reason(error: Exception, token: bool | None, refused: bool) -> str:
+    if token is False:
+        return BAD_TOKEN if refused else NO_TOKEN
+    if "fine-grained" in str(error):
+        return RIGHT
+    # To an account that lacks the licence the Hub says 403; 401 means that it knows no such account.
+    return BAD_TOKEN if _status(error) == 401 else LICENCE
+
+
+def _token_to_send() -> bool:
+    """Whether there is a token that a header can carry, as the Hub's client finds it."""
+    return bool(_token()) and not _unsendable()
+
+
+def _unsendable() -> bool:
+    token = _token()
+    return token is not None and not (token.isascii() and token.isprintable() and " " not in token)
+
+
+def _token() -> str | None:
+    """None without one; of a file that is no text, something that no header can carry."""
+    from huggingface_hub import get_token
+
+    try:
+        return get_token()
+    except (OSError, ValueError):
+        return "\n"
+
+
+def _status(error: Any) -> int:
+    response = getattr(error, "response", None)
+    return response.status_code if response is not None else 0
+
+
+def _asked_pause(error: Any) -> float | None:
+    """Seconds that a busy Hub asks to wait, up to LONGEST_PAUSE; its windows for counting requests are five minutes."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    told = error.response.headers.get("Retry-After", "").strip()
+    limit = parse_ratelimit_headers(error.response.headers)
+    seconds = int(told) if told.isdigit() else limit.reset_in_seconds + 1 if limit and not limit.remaining else 0
+    return min(seconds, LONGEST_PAUSE) or None
+
+
+def _unanswered(source: Source, what: str, error: Any) -> MapleError:
+    """What a status other than 200 means to a user."""
+    status = _status(error)
+    do = "look at " + source.page
+    if status == 429:
+        do = f"too many requests came from this address or account: wait some minutes, then run the command again ({len(PAUSES) + 1} tries were made)"
+    elif status >= 500:
+        do = f"the Hub, or the mirror of HF_ENDPOINT, is down or overloaded: run the command again later ({len(PAUSES) + 1} tries were made); finished files are kept"
+    elif status in (401, 403):
+        do = f"see in a browser whether {source.page} is open to you; unset HF_ENDPOINT if it names a mirror that asks for a login of its own"
+    return MapleError(f"{source.label}: {what} (status {status})", why=_first_line(error), do=do)
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
 
 
 def _type(source: Source) -> str:

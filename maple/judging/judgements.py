@@ -45,9 +45,12 @@ class JudgementStore:
             whole = content[: content.rfind(b"\n") + 1]
             if len(whole) < len(content):
                 os.truncate(self.path, len(whole))
-            for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+            # Split before it is decoded, so that bytes that are no UTF-8 are named by their line too.
+            for number, line in enumerate(whole.split(b"\n")[:-1], 1):
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line.decode("utf-8"))
+                    if not 0 <= row["preference"] <= 1:
+                        raise ValueError(f"a preference of {row['preference']}")
                     self.known[row["key"]] = float(row["preference"])
                 except (ValueError, KeyError, TypeError) as error:
                     raise MapleError(

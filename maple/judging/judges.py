@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from maple.core import storage
+from maple.core import redaction, storage
 from maple.core.errors import MapleError, nearest
 from maple.judging.judgements import STAND_IN, JudgementStore, Pair, key_of
 
@@ -100,12 +100,7 @@ class AlpacaEvalAnnotator:
         """The preference, 0..1; raises Undecided, or MapleError where every other pair would fail too."""
         import openai
 
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise MapleError(
-                f"judge '{self.name}' has no key",
-                why="OPENAI_API_KEY is not set, and the store lacks judgements that this run needs",
-                do="set OPENAI_API_KEY (and OPENAI_API_BASE for another endpoint), or set judge.annotator to stand-in",
-            )
+        check_key(self.name, os.environ.get("OPENAI_API_KEY", ""))
         row = {"instruction": pair.instruction, "output_1": pair.reference, "output_2": pair.output}
         try:
             found = self._annotator().annotate_pairs([row])
@@ -116,7 +111,15 @@ class AlpacaEvalAnnotator:
         except openai.BadRequestError as error:
             raise Undecided(f"the endpoint refuses this pair: {error}", again=False) from error
         except openai.OpenAIError as error:
+            if 300 <= getattr(error, "status_code", 0) < 400:
+                raise _redirected(self.name, error) from error
             raise Undecided(f"no answer: {error}", again=True) from error
+        except UnicodeError as error:
+            raise MapleError(
+                f"judge '{self.name}' cannot be asked",
+                why="the key, the organisation or the address has a character that no request can carry",
+                do="type it anew in OPENAI_API_KEY, OPENAI_API_BASE or the file of OPENAI_CLIENT_CONFIG_PATH",
+            ) from error
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             # The package takes an answer apart as it comes: a page of HTML, no choices or no usage end in any of these.
             raise Undecided(f"malformed answer: {error!r}", again=True) from error
@@ -128,7 +131,45 @@ class AlpacaEvalAnnotator:
             self._local.annotator = self._new(
                 annotators_config=self.name, seed=self.seed, caching_path=None, is_avoid_reannotations=False
             )
+            for single in self._local.annotator.annotators.values():
+                _stay(single)
         return self._local.annotator
+
+
+def _stay(single: Any) -> None:
+    """Make an annotator's client take no redirect: it would send the prompts, and to a path of the same host the key too."""
+    import openai
+
+    if single.fn_completions.__name__ == "openai_completions":
+        client = openai.DefaultHttpxClient(follow_redirects=False)
+        single.completions_kwargs = {**single.completions_kwargs, "client_kwargs": {"http_client": client}}
+
+
+def _redirected(name: str, error: Any) -> MapleError:
+    place = urlsplit(error.response.headers.get("location", ""))
+    return MapleError(
+        f"judge '{name}' is elsewhere",
+        why=f"the endpoint answers {error.status_code} and points to {place.hostname or 'another path of its own'}; "
+        "neither the key nor the prompts were sent there",
+        do="set OPENAI_API_BASE to the final address, if you trust it with both",
+    )
+
+
+def check_key(name: str, key: str) -> None:
+    """MapleError where there is no key, or one that no header can carry; it is not printed."""
+    if not key:
+        raise MapleError(
+            f"judge '{name}' has no key",
+            why="OPENAI_API_KEY is not set, and the store lacks judgements that this run needs",
+            do="set OPENAI_API_KEY (and OPENAI_API_BASE for another endpoint), or set judge.annotator to stand-in",
+        )
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        what = "a character outside ASCII" if not key.isascii() else "a space, a line break or another invisible character"
+        raise MapleError(
+            f"judge '{name}' has a key that cannot be sent",
+            why=f"OPENAI_API_KEY holds {what}, so it was not copied as it is",
+            do="copy the key anew, in one line and without quotes",
+        )
 
 
 def endpoint_of(annotator: str) -> str | None:
@@ -144,7 +185,8 @@ def endpoint_of(annotator: str) -> str | None:
     address = urlsplit(os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL") or "")
     if address.hostname in (None, "api.openai.com"):
         return None
-    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
+    # Some gateways take the key as a part of the path.
+    return redaction.redacted(urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", "")))
 
 
 def annotator(name: str, seed: int) -> StandIn | AlpacaEvalAnnotator:

@@ -11,7 +11,6 @@ processes, and neither does a byte of the result.
 import contextlib
 import csv
 import functools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +65,10 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
 
     scans, original = scan_all(source, source.folder(root), training_set.languages, settings)
     chosen = select.select(scans, original, settings, training_set)
-    params.work.mkdir(parents=True, exist_ok=True)
     target = params.artifacts / "prepared" / name
-    with tempfile.TemporaryDirectory(dir=params.work) as index, storage.folder(target) as folder, _disk(target):
-        items = index_evaluation(params, training_set.languages, Path(index))
-        totals, hits = tokenise_all(
-            source, root, training_set, settings, models, chosen, Path(index), folder, f"prepare {name}"
-        )
+    with storage.scratch(params.work) as index, storage.folder(target) as folder, _disk(target):
+        items = index_evaluation(params, training_set.languages, index)
+        totals, hits = tokenise_all(source, root, training_set, settings, models, chosen, index, folder, f"prepare {name}")
         result = {
             "schema": SCHEMA,
             "profile": params.profile,

@@ -34,8 +34,7 @@ def claims(folder: Path) -> list[dict]:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return storage.read_csv(path)
 
 
 # -- Tables 1 and 2 ----------------------------------------------------------------------------------------------------

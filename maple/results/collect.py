@@ -272,6 +272,13 @@ def _labels(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
 
 def read_examples(path: Path, task: str, language: str) -> Examples:
     """Empty lists when the file has no such task and language."""
+    try:
+        return _examples_in(path, task, language)
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise MapleError(f"{path} is damaged or cut short", why=str(error), do="delete it and run `dvc repro`") from error
+
+
+def _examples_in(path: Path, task: str, language: str) -> Examples:
     with pq.ParquetFile(path, read_dictionary=["name", "id"]) as file:
         groups = file.metadata.metadata[_GROUPS.encode()].decode().split("\n")
         if f"{task} {language}" not in groups:
@@ -302,8 +309,11 @@ def load(folder: Path) -> Collected:
     """Read a folder that `collect` wrote."""
     cells = storage.read_json(folder / "cells.json")
     kinds = {field.name: field.type for field in dataclasses.fields(Score)}
-    with open(folder / "scores.csv", encoding="utf-8", newline="") as file:
-        scores = [Score(**{key: _value(kinds[key], text) for key, text in row.items()}) for row in csv.DictReader(file)]
+    rows = storage.read_csv(folder / "scores.csv")
+    try:
+        scores = [Score(**{key: _value(kinds[key], text) for key, text in row.items()}) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MapleError(f"{folder / 'scores.csv'} holds something else", why=repr(error), do="delete it and run `dvc repro`") from error
     return Collected(folder, cells["profile"], cells["asked"], cells["missing"], cells["records"], scores)
 
 

@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -103,3 +105,30 @@ def test_loading_a_model_loads_no_compiler_and_leaves_torch_as_it_was(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.stdout == "False\n", done.stdout + done.stderr
+
+
+def test_a_folder_in_which_no_log_can_be_written_is_named(tmp_path):
+    (tmp_path / "work").write_text("a file stands where the folder should be")
+    result = run(tmp_path, "def main(params, arguments):\n    print('ran')\ncommand.run(__doc__, main)\n")
+    assert result.returncode == 1 and result.stdout == "" and "Traceback" not in result.stderr
+    assert result.stderr.startswith("could not write work/smoke/logs/verb.log\n  why: ") and "\n  do:  make this folder writable" in result.stderr
+
+
+NO_MEMORY = {
+    "Python": "x = bytearray(1 << 50)",
+    "numpy": "import numpy; numpy.ones(1 << 50)",
+    "torch": "import torch; torch.ones(1 << 50)",
+    "a card": "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+    "the system": "raise OSError(12, 'Cannot allocate memory')",
+    "a library": "raise ImportError('libtorch_cpu.so: failed to map segment from shared object')",
+    "a thread": "raise RuntimeError(\"can't start new thread\")",
+    "the limit": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); x = bytearray(1 << 31)",
+}
+
+
+@pytest.mark.parametrize("line", NO_MEMORY.values(), ids=NO_MEMORY)
+def test_where_memory_ends_no_defect_is_reported(tmp_path, line):
+    result = run(tmp_path, f"def main(params, arguments):\n    {line}\ncommand.run(__doc__, main)\n")
+    assert result.returncode == 1 and result.stderr.startswith("the stage ran out of memory\n  why: "), result.stderr
+    assert "ulimit -v" in result.stderr and "report" not in result.stderr
+    assert "Traceback" in (tmp_path / "work/smoke/logs/verb.log").read_text()

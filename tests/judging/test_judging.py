@@ -188,8 +188,12 @@ def test_a_store_with_a_torn_last_line_goes_on_from_the_line_before(tmp_path):
     assert judgements.JudgementStore(path).known == {"a": 1.0, "c": 0.0}
 
 
-def test_a_damaged_line_of_the_store_is_named(tmp_path):
-    (tmp_path / "store.jsonl").write_text('{"key": "a", "preference": 1.0}\nnonsense\n')
+BAD_LINES = [b"nonsense", b"\xff\xfe", b"[1]", b'{"key": "b"}', b'{"key": "b", "preference": 7}', b'{"key": [], "preference": 1}']
+
+
+@pytest.mark.parametrize("bad", BAD_LINES, ids=repr)
+def test_a_damaged_line_of_the_store_is_named(tmp_path, bad):
+    (tmp_path / "store.jsonl").write_bytes(b'{"key": "a", "preference": 1.0}\n' + bad + b"\n")
     with pytest.raises(MapleError, match="line 2"):
         judgements.JudgementStore(tmp_path / "store.jsonl")
 
@@ -275,6 +279,7 @@ class Endpoint(BaseHTTPRequestHandler):
 
     script: list[str] = []
     requests: list[dict] = []
+    elsewhere = ""
     best = 2  # which of the two answers it finds better, as shown
 
     def do_POST(self):
@@ -282,6 +287,12 @@ class Endpoint(BaseHTTPRequestHandler):
         trouble = Endpoint.script.pop(0) if Endpoint.script else None
         if trouble == "drop":
             self.close_connection = True
+            return
+        if trouble == "redirect":
+            self.send_response(307)
+            self.send_header("Location", Endpoint.elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         status, kind = 200, "application/json"
         if isinstance(trouble, int):
@@ -398,6 +409,38 @@ def test_a_refused_key_stops_at_once_with_what_to_check(tmp_path, endpoint):
     with pytest.raises(MapleError, match="refused") as error:
         ask_package(tmp_path)
     assert "OPENAI_API_KEY" in error.value.do and len(endpoint.requests) == 1
+
+
+def test_an_endpoint_that_redirects_elsewhere_gets_neither_key_nor_prompts(tmp_path, endpoint):
+    received = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(dict(self.headers))
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    other = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    endpoint.elsewhere = f"http://localhost:{other.server_port}/v1/chat/completions"
+    endpoint.script = ["redirect"] * 9
+    try:
+        with pytest.raises(MapleError, match="elsewhere") as error:
+            ask_package(tmp_path)
+    finally:
+        other.shutdown()
+    assert "points to localhost" in error.value.why and received == [] and len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["sk-Ключ-0123456789", "sk-0123456789\nsk-9876543210", "sk-0123 456789"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_printed(tmp_path, endpoint, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(MapleError, match="cannot be sent") as error:
+        ask_package(tmp_path)
+    assert not endpoint.requests and not any(part in str(error.value) for part in ("0123", "Ключ", "9876"))
 
 
 def test_without_a_key_nothing_is_asked(tmp_path, endpoint, monkeypatch):
