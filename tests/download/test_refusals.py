@@ -20,7 +20,14 @@ COLUMNS = {"instruction": "instruction", "input": "input", "output": "output", "
 
 
 def entry(name: str, gated: bool, **fields) -> dict:
-    return {"label": name.title(), "hub_id": f"org/{name}", "revision": PIN, "licence": "CC0", "gated": gated, "origin": "human"} | fields
+    return {
+        "label": name.title(),
+        "hub_id": f"org/{name}",
+        "revision": PIN,
+        "licence": "CC0",
+        "gated": gated,
+        "origin": "human",
+    } | fields
 
 
 @pytest.fixture
