@@ -43,6 +43,7 @@ def page(params: Params) -> str:
         smoke=SMOKE if params.is_smoke else None,
         style=markupsafe.Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=markupsafe.Markup((HERE / "script.js").read_text(encoding="utf-8")),
+        verdict=results.verdict(verdicts, claims),
         runs=runs.summary(found, spent),
         tables=tables,
         summary=verdicts["summary"],

@@ -33,6 +33,13 @@ def claims(folder: Path) -> list[dict]:
     return storage.read_json(folder / "claims.json")["claims"]
 
 
+def verdict(verdicts: dict[str, Any], claims: list[dict]) -> dict[str, str]:
+    """What a reader wants first: how many cells and how many claims say what."""
+    said = [claim["ours"]["verdict"] for claim in claims]
+    counted = ", ".join(f"{said.count(one)} {one}" for one in dict.fromkeys(said))
+    return {"cells": compare.sentence(compare.from_json(verdicts)), "claims": counted}
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     return storage.read_csv(path)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maple.config.params import Params
 from maple.report import results
-from maple.results import compare, published
+from maple.results import published
 from maple.results.tables import SMOKE
 
 
@@ -12,12 +12,10 @@ def text(params: Params, page: Path) -> str:
     verdicts = results.verdicts(params.regenerated / "compare")
     claims = results.claims(params.regenerated / "compare")
     table = results.paper_tables(params.regenerated / "tables", verdicts)[0]
-    found = compare.from_json(verdicts)
-    said = [claim["ours"]["verdict"] for claim in claims]
+    verdict = results.verdict(verdicts, claims)
     lines = [SMOKE, ""] if params.is_smoke else []
     lines += ["Table 1, ours / the paper's", *_columns(_rows(table)), ""]
-    lines += [f"cells   {compare.sentence(found)}"]
-    lines += [f"claims  {', '.join(f'{said.count(verdict)} {verdict}' for verdict in dict.fromkeys(said))}", ""]
+    lines += [f"cells   {verdict['cells']}", f"claims  {verdict['claims']}", ""]
     lines += [
         f"tables, figures, comparison  {params.regenerated}",
         f"report                       {page} (open it in a browser)",

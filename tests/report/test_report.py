@@ -227,3 +227,10 @@ def test_a_browser_opens_sorts_filters_and_shows_a_record(page, tmp_path, size):
     assert said["sorted"] == sorted(said["sorted"]) and len(said["sorted"]) == 126
     assert 0 < said["shown"] < 24
     assert said["width"] <= said["window"], "tables scroll inside their frames, the page does not"
+
+
+def test_the_page_opens_with_the_verdict_then_tables_and_says_later_what_ran(page):
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert sections[:3] == ["verdict", "tables", "claims"] and sections.index("runs") > sections.index("languages")
+    first = page[page.index('<section id="verdict"') : page.index('<section id="tables"')]
+    assert "differ" in first and "cannot tell" in first and "126 of 127" in first
