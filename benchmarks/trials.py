@@ -47,13 +47,17 @@ class Trial:
 
 def copy_of(run: Path, folder: Path) -> Path:
     """The run with everything it has made, but without an environment of its own."""
-    shutil.copytree(run, folder, symlinks=True, ignore=shutil.ignore_patterns(".venv*", "__pycache__"), dirs_exist_ok=True)
+    shutil.copytree(
+        run, folder, symlinks=True, ignore=shutil.ignore_patterns(".venv*", "__pycache__"), dirs_exist_ok=True
+    )
     return folder
 
 
 def stages_of(folder: Path) -> dict[str, str]:
     """{verb: the first stage of that verb}, in the pipeline's order."""
-    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["dvc", "stage", "list", "--name-only"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
     found: dict[str, str] = {}
     for name in listed.split():
         found.setdefault(name.split("@")[0], name)
@@ -147,7 +151,9 @@ def window(folder: Path, stage: str, check: tuple[str, ...]) -> tuple[float, flo
     return first, last, end
 
 
-def trial(folder: Path, verb: str, stage: str, name: str, target: str, seconds: float, expected: dict, check: tuple[str, ...]) -> Trial:
+def trial(
+    folder: Path, verb: str, stage: str, name: str, target: str, seconds: float, expected: dict, check: tuple[str, ...]
+) -> Trial:
     run = Run(folder, stage, check)
     time.sleep(max(0.0, run.started + seconds - time.monotonic()))
     hit = run.send(getattr(signal, name), target)
@@ -164,7 +170,9 @@ def trial(folder: Path, verb: str, stage: str, name: str, target: str, seconds: 
     return Trial(verb, name, target, seconds, 1, "differs" if wrong else "survived", ", ".join(wrong[:5]))
 
 
-def trials(folder: Path, stages: dict[str, str], kills: int, rng: random.Random, check: tuple[str, ...] = CHECK) -> list[Trial]:
+def trials(
+    folder: Path, stages: dict[str, str], kills: int, rng: random.Random, check: tuple[str, ...] = CHECK
+) -> list[Trial]:
     """`kills` signals that hit something, the stages in turn, every pair of signal and target equally often."""
     windows = {verb: window(folder, stage, check) for verb, stage in stages.items()}
     expected = {verb: state(folder, stage) for verb, stage in stages.items()}
@@ -178,7 +186,9 @@ def trials(folder: Path, stages: dict[str, str], kills: int, rng: random.Random,
         first, last, end = windows[verb]
         seconds = rng.uniform(first, last) if target == "stage" else rng.uniform(0.5 * first, end)
         done.append(trial(folder, verb, stages[verb], name, target, seconds, expected[verb], check))
-        print(f"{verb:9} {name:8} {target:6} {seconds:5.1f} s of {end:.1f}: {done[-1].fate} {done[-1].said}", flush=True)
+        print(
+            f"{verb:9} {name:8} {target:6} {seconds:5.1f} s of {end:.1f}: {done[-1].fate} {done[-1].said}", flush=True
+        )
     return done
 
 
@@ -203,7 +213,9 @@ def main() -> int:
         known = stages_of(folder)
         stages = {verb: known[verb] for verb in arguments.verbs.split(",")}
         done = trials(folder, stages, arguments.kills, random.Random(arguments.seed))
-        left = [str(path.relative_to(folder)) for path in folder.rglob("*.part")] + [str(path) for path in (folder / "work").glob("*/tmp*")]
+        left = [str(path.relative_to(folder)) for path in folder.rglob("*.part")] + [
+            str(path) for path in (folder / "work").glob("*/tmp*")
+        ]
     print(summary(done))
     print(f"left behind: {', '.join(left) or 'nothing'}")
     return int(any(one.fate in ("failed", "differs") for one in done) or bool(left))

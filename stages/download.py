@@ -6,7 +6,6 @@ python -m stages.download --profile paper     # from the Hugging Face Hub; HF_TO
 
 from maple.config import command
 from maple.core import storage
-from maple.download import fetch, hub
 from maple.core.progress import size
 from maple.download import fetch, hub
 

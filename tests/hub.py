@@ -87,7 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
         sent = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if sent and self.hub.tokens is not None and sent not in self.hub.tokens:
-            return self._reply(401, {"error": "Invalid credentials"}, {"X-Error-Message": "Invalid credentials in Authorization header"})
+            return self._reply(
+                401,
+                {"error": "Invalid credentials"},
+                {"X-Error-Message": "Invalid credentials in Authorization header"},
+            )
         if queue := self.hub.first if wanted is None else self.hub.file_first:
             return self._odd(*queue.pop(0))
         commit = self.hub.commits.get(name, revision)

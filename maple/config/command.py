@@ -72,7 +72,9 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise MapleError(
-            f"could not write {path}", why=str(error), do="make this folder writable for you, or run in a copy of it that is"
+            f"could not write {path}",
+            why=str(error),
+            do="make this folder writable for you, or run in a copy of it that is",
         ) from error
     handler.setFormatter(redaction.Formatter("%(asctime)s %(name)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

@@ -1,7 +1,7 @@
 """Secrets out of whatever is shown or written: tokens and keys by their values, and parts of addresses by their place.
 
-    >>> redacted("GET http://me:word@host/v1?api_key=abc&n=1")
-    'GET http://***@host/v1?api_key=***&n=1'
+>>> redacted("GET http://me:word@host/v1?api_key=abc&n=1")
+'GET http://***@host/v1?api_key=***&n=1'
 """
 
 import json
@@ -18,7 +18,9 @@ _NAME = re.compile(r"(TOKEN|KEY|KEYS|KEY_ID|SECRET|PASSWORD|PASSWD)$", re.IGNORE
 # Shorter values are words ("test") that a message may hold for another reason.
 _SHORTEST = 8
 _USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&;][\w.%-]*?(?:key|token|secret|passw(?:or)?d|signature|sig|credential)[\w.%-]*=)[^&;\s'\"<>#]+", re.IGNORECASE)
+_QUERY = re.compile(
+    r"([?&;][\w.%-]*?(?:key|token|secret|passw(?:or)?d|signature|sig|credential)[\w.%-]*=)[^&;\s'\"<>#]+", re.IGNORECASE
+)
 # Keys of the Hub and of OpenAI show what they are.
 _SHAPE = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})")
 _CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "huggingface_hub", "botocore", "boto3")
@@ -86,7 +88,13 @@ def _add(found: dict[str, str], name: str, *values: str | None) -> None:
         value = (value or "").strip()
         if len(value) < _SHORTEST:
             continue
-        forms = {value, repr(value)[1:-1], ascii(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+        forms = {
+            value,
+            repr(value)[1:-1],
+            ascii(value)[1:-1],
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],
+        }
         for form in forms | {urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value)}:
             found.setdefault(form, name)
 

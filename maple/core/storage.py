@@ -149,7 +149,11 @@ def folder(path: Path) -> Iterator[Path]:
         _remove(part)
         part.mkdir(parents=True)
     except OSError as error:
-        raise MapleError(f"could not write {part}", why=str(error), do="free some space or fix the permissions, then run the command again") from error
+        raise MapleError(
+            f"could not write {part}",
+            why=str(error),
+            do="free some space or fix the permissions, then run the command again",
+        ) from error
     try:
         yield part
     except BaseException:

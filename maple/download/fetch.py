@@ -172,7 +172,9 @@ def download(params: Params, origin, asked: list[Need] | None = None, keep: bool
             source = need.source
             entry = source.card() | {"commit": listing.commit, "files": {}}
             for wanted in group:
-                entry["files"][wanted.path] = _fetch(wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier])
+                entry["files"][wanted.path] = _fetch(
+                    wanted, of(source, origin), root, bar, [_files_of(r, source) for r in earlier]
+                )
             _check_rows(source, group, entry["files"], listing.is_upstream)
             result[source.kind][source.key] = entry
     if keep and earlier:

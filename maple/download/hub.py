@@ -19,7 +19,9 @@ from maple.config.catalogue import Source
 from maple.core import storage
 from maple.core.errors import MapleError
 
-CONNECT = "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
+CONNECT = (
+    "connect to the internet (behind a proxy: set HTTPS_PROXY), then run the command again; finished files are kept"
+)
 # Seconds before the second, third and fourth try where the Hub is busy; it may ask for longer ones.
 PAUSES = (1.0, 4.0, 15.0)
 LONGEST_PAUSE = 300
@@ -169,7 +171,10 @@ class Hub:
                 raise
             if refused and not self._without_token:
                 self._without_token = True
-                print("warning: the Hub does not take your token; going on without it, as public sources allow", file=sys.stderr)
+                print(
+                    "warning: the Hub does not take your token; going on without it, as public sources allow",
+                    file=sys.stderr,
+                )
             return found
 
     def _with_pauses(self, source: Source, call: Callable[[], Any]) -> Any:
@@ -251,7 +256,9 @@ class Hub:
         try:
             found = self._asked(source, transfer)
         except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
-            raise MapleError(f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT) from error
+            raise MapleError(
+                f"{source.label}: connection lost while fetching {path}", why=_first_line(error), do=CONNECT
+            ) from error
         except errors.HfHubHTTPError as error:
             raise _unanswered(source, f"{path} could not be fetched", error) from error
         except OSError as error:
@@ -302,9 +309,12 @@ def refused(denied: list[NoAccess]) -> MapleError:
     sources = [one.source for one in denied]
     reasons = list(dict.fromkeys(one.why for one in denied))
     names = " and ".join(source.label for source in sources)
-    copies = [f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative]
+    copies = [
+        f"{s.label} has an ungated copy, {s.alternative['hub_id']} (see sources.yaml)" for s in sources if s.alternative
+    ]
     remedies = [
-        _REMEDY[reason].format(pages=" and ".join(one.source.page for one in denied if one.why == reason)) for reason in reasons
+        _REMEDY[reason].format(pages=" and ".join(one.source.page for one in denied if one.why == reason))
+        for reason in reasons
     ]
     return MapleError(
         f"{names} {'is' if len(sources) == 1 else 'are'} gated. Nothing was downloaded.",

@@ -164,7 +164,9 @@ def check_key(name: str, key: str) -> None:
             do="set OPENAI_API_KEY (and OPENAI_API_BASE for another endpoint), or set judge.annotator to stand-in",
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
-        what = "a character outside ASCII" if not key.isascii() else "a space, a line break or another invisible character"
+        what = (
+            "a character outside ASCII" if not key.isascii() else "a space, a line break or another invisible character"
+        )
         raise MapleError(
             f"judge '{name}' has a key that cannot be sent",
             why=f"OPENAI_API_KEY holds {what}, so it was not copied as it is",
@@ -186,7 +188,9 @@ def endpoint_of(annotator: str) -> str | None:
     if address.hostname in (None, "api.openai.com"):
         return None
     # Some gateways take the key as a part of the path.
-    return redaction.redacted(urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", "")))
+    return redaction.redacted(
+        urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
+    )
 
 
 def annotator(name: str, seed: int) -> StandIn | AlpacaEvalAnnotator:

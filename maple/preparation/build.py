@@ -68,7 +68,9 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
     target = params.artifacts / "prepared" / name
     with storage.scratch(params.work) as index, storage.folder(target) as folder, _disk(target):
         items = index_evaluation(params, training_set.languages, index)
-        totals, hits = tokenise_all(source, root, training_set, settings, models, chosen, index, folder, f"prepare {name}")
+        totals, hits = tokenise_all(
+            source, root, training_set, settings, models, chosen, index, folder, f"prepare {name}"
+        )
         result = {
             "schema": SCHEMA,
             "profile": params.profile,

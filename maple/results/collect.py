@@ -275,7 +275,9 @@ def read_examples(path: Path, task: str, language: str) -> Examples:
     try:
         return _examples_in(path, task, language)
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise MapleError(f"{path} is damaged or cut short", why=str(error), do="delete it and run `dvc repro`") from error
+        raise MapleError(
+            f"{path} is damaged or cut short", why=str(error), do="delete it and run `dvc repro`"
+        ) from error
 
 
 def _examples_in(path: Path, task: str, language: str) -> Examples:
@@ -313,7 +315,9 @@ def load(folder: Path) -> Collected:
     try:
         scores = [Score(**{key: _value(kinds[key], text) for key, text in row.items()}) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise MapleError(f"{folder / 'scores.csv'} holds something else", why=repr(error), do="delete it and run `dvc repro`") from error
+        raise MapleError(
+            f"{folder / 'scores.csv'} holds something else", why=repr(error), do="delete it and run `dvc repro`"
+        ) from error
     return Collected(folder, cells["profile"], cells["asked"], cells["missing"], cells["records"], scores)
 
 

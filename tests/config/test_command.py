@@ -111,7 +111,10 @@ def test_a_folder_in_which_no_log_can_be_written_is_named(tmp_path):
     (tmp_path / "work").write_text("a file stands where the folder should be")
     result = run(tmp_path, "def main(params, arguments):\n    print('ran')\ncommand.run(__doc__, main)\n")
     assert result.returncode == 1 and result.stdout == "" and "Traceback" not in result.stderr
-    assert result.stderr.startswith("could not write work/smoke/logs/verb.log\n  why: ") and "\n  do:  make this folder writable" in result.stderr
+    assert (
+        result.stderr.startswith("could not write work/smoke/logs/verb.log\n  why: ")
+        and "\n  do:  make this folder writable" in result.stderr
+    )
 
 
 NO_MEMORY = {
@@ -121,7 +124,7 @@ NO_MEMORY = {
     "a card": "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
     "the system": "raise OSError(12, 'Cannot allocate memory')",
     "a library": "raise ImportError('libtorch_cpu.so: failed to map segment from shared object')",
-    "a thread": "raise RuntimeError(\"can't start new thread\")",
+    "a thread": 'raise RuntimeError("can\'t start new thread")',
     "the limit": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); x = bytearray(1 << 31)",
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,9 @@ import outside
 import pytest
 import yaml
 
+from maple.config import bills, params
 from maple.core import redaction
+from maple.core.errors import MapleError
 from tests import hub as stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -39,14 +42,20 @@ def run(folder: Path, body: str, **environment: str) -> subprocess.CompletedProc
     paths = {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf")}
     command = [sys.executable, folder / "verb.py"]
     # The script holds no secret: what is found came out of the environment.
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=base | paths | SECRETS | environment)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, env=base | paths | SECRETS | environment
+    )
 
 
 def leaks(folder: Path, result: subprocess.CompletedProcess) -> list[str]:
     """Every place below the folder, and the two streams, that holds the mark."""
     places = {"stdout": result.stdout.encode(), "stderr": result.stderr.encode()}
     places |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return [f"{name}: {content[max(0, content.find(MARK.encode()) - 80) :][:200]!r}" for name, content in places.items() if MARK.encode() in content]
+    return [
+        f"{name}: {content[max(0, content.find(MARK.encode()) - 80) :][:200]!r}"
+        for name, content in places.items()
+        if MARK.encode() in content
+    ]
 
 
 def log_of(folder: Path) -> str:
@@ -156,8 +165,19 @@ def test_an_endpoint_with_a_password_leaves_none_of_it_behind_whether_it_answers
     data = tmp_path / "hub/datasets/org/open"
     data.mkdir(parents=True)
     (data / "en.jsonl").write_text('{"instruction": "a", "output": "b", "id": "0"}\n')
-    entry = {"label": "Open", "hub_id": "org/open", "revision": "0" * 40, "licence": "CC0", "gated": False, "origin": "human"}
-    entry |= {"files": {"train": "{code}.jsonl"}, "columns": {"instruction": "instruction", "output": "output", "id": "id"}, "languages": ["en"]}
+    entry = {
+        "label": "Open",
+        "hub_id": "org/open",
+        "revision": "0" * 40,
+        "licence": "CC0",
+        "gated": False,
+        "origin": "human",
+    }
+    entry |= {
+        "files": {"train": "{code}.jsonl"},
+        "columns": {"instruction": "instruction", "output": "output", "id": "id"},
+        "languages": ["en"],
+    }
     (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"models": {}, "datasets": {"open": entry}}))
     with stand_in.serve(tmp_path / "hub") as server:
         if status != 200:
@@ -203,9 +223,37 @@ def test_the_token_of_a_login_and_the_keys_of_a_client_file_are_known_too(tmp_pa
     (tmp_path / "token").write_text("a-login-of-mine\n")
     (tmp_path / "clients.yaml").write_text('default:\n  - {client_class: openai.OpenAI, api_key: "key-in-a-file"}\n')
     monkeypatch.setenv("OPENAI_CLIENT_CONFIG_PATH", str(tmp_path / "clients.yaml"))
-    assert redaction.redacted("a-login-of-mine, key-in-a-file, openai.OpenAI") == "<HF_TOKEN>, <OPENAI_CLIENT_CONFIG_PATH>, openai.OpenAI"
+    assert (
+        redaction.redacted("a-login-of-mine, key-in-a-file, openai.OpenAI")
+        == "<HF_TOKEN>, <OPENAI_CLIENT_CONFIG_PATH>, openai.OpenAI"
+    )
 
 
 def test_a_short_value_is_a_word_not_a_secret(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "test")
     assert redaction.redacted("the tests") == "the tests"
+
+
+def test_nothing_that_may_hold_a_secret_gets_into_an_image_from_any_folder():
+    """Docker's patterns are paths from the root; ** stands for any folders or none."""
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line and not line.startswith("#")]
+    names = [re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*") for pattern in patterns]
+    for path in (
+        ".env",
+        ".env.local",
+        "profiles/mine/.env",
+        "a/b/.netrc",
+        ".netrc",
+        "keys/server.pem",
+        "home/.aws",
+        ".dvc/config.local",
+    ):
+        assert any(re.fullmatch(name, path) for name in names), path
+
+
+def test_bills_that_are_damaged_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
+    for content in (b"\xff\n", b'{"verb": "train"}\n', b"[]\n", b"{"):
+        (tmp_path / "smoke.jsonl").write_bytes(content)
+        with pytest.raises(MapleError, match="smoke.jsonl is damaged"):
+            bills.kept(params.load("smoke"))

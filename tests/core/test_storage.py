@@ -110,7 +110,13 @@ def test_flipped_bytes_bad_utf8_and_other_rows_of_a_gzip_are_named(tmp_path):
     storage.write_jsonl_gz(path, ROWS)
     flipped = bytearray(path.read_bytes())
     flipped[len(flipped) // 2] ^= 0xFF
-    for content in (bytes(flipped), gzip.compress(b'{"id": "\xff"}\n'), gzip.compress(b"[1]\n"), gzip.compress(b"{\n"), b"plain text"):
+    for content in (
+        bytes(flipped),
+        gzip.compress(b'{"id": "\xff"}\n'),
+        gzip.compress(b"[1]\n"),
+        gzip.compress(b"{\n"),
+        b"plain text",
+    ):
         path.write_bytes(content)
         with pytest.raises(MapleError, match="damaged or cut short"):
             list(storage.read_jsonl_gz(path))
@@ -148,7 +154,10 @@ with storage.scratch(Path(sys.argv[1])) as folder:
 
 def test_what_a_killed_process_leaves_goes_with_the_next_and_a_living_one_keeps_its_own(tmp_path):
     killed, living = (
-        subprocess.Popen([sys.executable, "-c", SCRATCH, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", SCRATCH, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
     )
     left, kept = (Path(process.stdout.readline().strip()) for process in (killed, living))
     killed.communicate("go\n")

@@ -188,7 +188,14 @@ def test_a_store_with_a_torn_last_line_goes_on_from_the_line_before(tmp_path):
     assert judgements.JudgementStore(path).known == {"a": 1.0, "c": 0.0}
 
 
-BAD_LINES = [b"nonsense", b"\xff\xfe", b"[1]", b'{"key": "b"}', b'{"key": "b", "preference": 7}', b'{"key": [], "preference": 1}']
+BAD_LINES = [
+    b"nonsense",
+    b"\xff\xfe",
+    b"[1]",
+    b'{"key": "b"}',
+    b'{"key": "b", "preference": 7}',
+    b'{"key": [], "preference": 1}',
+]
 
 
 @pytest.mark.parametrize("bad", BAD_LINES, ids=repr)

@@ -36,8 +36,14 @@ def pipeline(tmp_path, monkeypatch):
 
     def make(script: str) -> Path:
         (tmp_path / "stage.py").write_text(script)
-        (tmp_path / "dvc.yaml").write_text("stages:\n  toy:\n    cmd: python stage.py\n    deps: [stage.py]\n    outs: [artifacts]\n")
-        for command in (["dvc", "init", "-q", "--no-scm"], ["dvc", "config", "core.analytics", "false"], ["dvc", "repro", "-q"]):
+        (tmp_path / "dvc.yaml").write_text(
+            "stages:\n  toy:\n    cmd: python stage.py\n    deps: [stage.py]\n    outs: [artifacts]\n"
+        )
+        for command in (
+            ["dvc", "init", "-q", "--no-scm"],
+            ["dvc", "config", "core.analytics", "false"],
+            ["dvc", "repro", "-q"],
+        ):
             subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
         return tmp_path
 
