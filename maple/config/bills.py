@@ -16,6 +16,7 @@ from typing import Any, Literal
 from maple.config import environment
 from maple.config.params import Params
 from maple.core import storage
+from maple.core.errors import MapleError
 
 Verb = Literal["train", "answer"]
 VERBS: tuple[Verb, ...] = ("train", "answer")
@@ -78,8 +79,11 @@ def kept(params: Params) -> dict[tuple[str, str], dict[str, Any]]:
     path = kept_path(params)
     if not path.is_file():
         return {}
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {(line["verb"], line["name"]): line["bill"] for line in lines}
+    try:
+        lines = map(json.loads, path.read_bytes().decode("utf-8").splitlines())
+        return {(line["verb"], line["name"]): line["bill"] for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise MapleError(f"{path} is damaged", why=repr(error), do=f"git checkout {path}") from error
 
 
 def known(params: Params) -> dict[tuple[str, str], dict[str, Any]]:

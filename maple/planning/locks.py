@@ -5,6 +5,8 @@ YAML, in every profile: it reads all lock files. `make reproduce` keeps a copy w
 the copy back, finished stages that it does not know of come from DVC's run-cache.
 """
 
+import fcntl
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +16,8 @@ import yaml
 from maple.config.params import PROFILES
 
 COPIES = Path("work", "locks")
+# Which process reads or writes which output; DVC drops what dead processes hold, but not a file that it cannot read.
+RWLOCK = Path(".dvc", "tmp", "rwlock")
 
 
 def paths() -> list[Path]:
@@ -60,6 +64,22 @@ def restore(path: Path) -> bool:
     shutil.copyfile(copy, part)
     os.replace(part, path)
     return True
+
+
+def clear_rwlock() -> bool:
+    """Removes DVC's list of who reads and writes what if a kill cut it off; whether it did. One in use is left alone."""
+    if not RWLOCK.is_file():
+        return False
+    with open(RWLOCK.with_name("rwlock.lock"), "a") as guard:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            json.loads(RWLOCK.read_bytes())
+        except ValueError:
+            RWLOCK.unlink()
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _copy_of(path: Path) -> Path:

@@ -52,6 +52,8 @@ def _python() -> Finding:
 
 def _locks(params: Params) -> Iterator[Finding]:
     """DVC reads every profile's lock file, so a damaged one of another profile stops this one too."""
+    if locks.clear_rwlock():
+        yield Finding(str(locks.RWLOCK), "removed: a run was cut off while writing it")
     own = params.pipeline.with_name("dvc.lock")
     if not own.exists():
         yield Finding(str(own), "absent: every stage will run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,9 @@ import outside
 import pytest
 import yaml
 
+from maple.config import bills, params
 from maple.core import redaction
+from maple.core.errors import MapleError
 from tests import hub as stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -229,3 +232,28 @@ def test_the_token_of_a_login_and_the_keys_of_a_client_file_are_known_too(tmp_pa
 def test_a_short_value_is_a_word_not_a_secret(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "test")
     assert redaction.redacted("the tests") == "the tests"
+
+
+def test_nothing_that_may_hold_a_secret_gets_into_an_image_from_any_folder():
+    """Docker's patterns are paths from the root; ** stands for any folders or none."""
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line and not line.startswith("#")]
+    names = [re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*") for pattern in patterns]
+    for path in (
+        ".env",
+        ".env.local",
+        "profiles/mine/.env",
+        "a/b/.netrc",
+        ".netrc",
+        "keys/server.pem",
+        "home/.aws",
+        ".dvc/config.local",
+    ):
+        assert any(re.fullmatch(name, path) for name in names), path
+
+
+def test_bills_that_are_damaged_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
+    for content in (b"\xff\n", b'{"verb": "train"}\n', b"[]\n", b"{"):
+        (tmp_path / "smoke.jsonl").write_bytes(content)
+        with pytest.raises(MapleError, match="smoke.jsonl is damaged"):
+            bills.kept(params.load("smoke"))

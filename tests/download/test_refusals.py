@@ -194,3 +194,15 @@ def test_a_source_without_a_row_is_an_error(world):
         result = fetched(world, server.url)
     clear(result, "Open: data/en.json.gz holds no rows")
     assert not (world / "artifacts/tiny/sources/record.json").exists()
+
+
+def test_a_cache_that_holds_the_files_is_only_read_so_it_may_be_shared_and_read_only(world):
+    def seen() -> dict:
+        return {str(path): path.lstat().st_mtime_ns for path in [world / "hf", *(world / "hf").rglob("*")]}
+
+    with stand_in.serve(world / "hub") as server:
+        assert fetched(world, server.url).returncode == 0
+        before = seen()
+        shutil.rmtree(world / "artifacts")
+        assert fetched(world, server.url).returncode == 0
+    assert seen() == before and len(before) > 3

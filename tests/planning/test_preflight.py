@@ -182,3 +182,26 @@ def test_an_empty_token_file_is_no_token(elsewhere):
     (elsewhere / ".cache/huggingface").mkdir(parents=True)
     (elsewhere / ".cache/huggingface/token").write_text("\n")
     assert "MISS  Hub token" in check("paper").stdout
+
+
+@pytest.mark.parametrize("content", ["", '{"artifacts/smo', "\0" * 8])
+def test_what_a_kill_left_of_dvc_s_list_of_readers_and_writers_is_removed(elsewhere, content):
+    """DVC refuses every command with it, for ever."""
+    rwlock = elsewhere / ".dvc/tmp/rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text(content)
+    result = check("smoke")
+    assert result.returncode == 0 and "rwlock: removed" in result.stdout and not rwlock.exists()
+    rwlock.write_text("{}")
+    assert check("smoke").returncode == 0 and rwlock.exists()
+
+
+def test_a_list_of_readers_and_writers_in_use_is_left_alone(elsewhere):
+    import fcntl
+
+    rwlock = elsewhere / ".dvc/tmp/rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text("half")
+    with open(rwlock.with_name("rwlock.lock"), "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        assert check("smoke").returncode == 0 and rwlock.exists()

@@ -187,7 +187,9 @@ def test_the_dockerfile_is_clean():
 
 def test_the_image_gets_no_file_that_git_ignores_or_that_may_hold_a_secret():
     ignored = (ROOT / ".dockerignore").read_text().split()
-    assert {".git", ".venv*", ".dvc/cache", ".dvc/config.local", ".env*", ".netrc", "artifacts", "work"} <= set(ignored)
+    assert {".git", ".venv*", ".dvc/cache", ".dvc/config.local", "**/.env*", "**/.netrc", "artifacts", "work"} <= set(
+        ignored
+    )
     for path in Path(ROOT / "Dockerfile").read_text().splitlines():
         assert not re.match(r"(ARG|ENV)\s+\w*(TOKEN|KEY|PASSWORD|SECRET)", path)
         assert not path.startswith("# syntax=") and "<<" not in path
