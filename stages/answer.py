@@ -65,7 +65,7 @@ def subject_of(params, name):
             do=f"delete {adapter} and run `dvc repro`",
         )
     notes = adapter_check.notes(adapter, catalogue.models()[trained["model"]])
-    weights = storage.sha256(adapter / "adapter_model.safetensors")
+    files = {name: storage.sha256(adapter / name) for name in ("adapter_model.safetensors", "adapter_config.json")}
     quantisation = trained["recipe"]["quantisation"]
     subject = run.Subject(
         name,
@@ -77,7 +77,7 @@ def subject_of(params, name):
         trained["rank"],
         trained["seed"],
         trained["heldout_loss"],
-        _identity(pinned, trained["model"], quantisation) | {"adapter": weights},
+        _identity(pinned, trained["model"], quantisation) | {"adapter": files},
         notes,
     )
     folder = catalogue.models()[trained["model"]].folder(root)

@@ -34,6 +34,12 @@ def hidden_states(
             why=f"it computes the blocks of {' and '.join(FUSED)} only",
             do="set recipe.path: stock, which is slower and goes through the model's own modules",
         )
+    if causal.config.hidden_act != "silu":
+        raise MapleError(
+            f"recipe.path 'fused' cannot train a model with the activation {causal.config.hidden_act}",
+            why="its blocks gate with SiLU, and the loss would be another model's",
+            do="set recipe.path: stock, which goes through the model's own modules",
+        )
     inner = causal.model
     x = inner.embed_tokens(input_ids)
     cos, sin = (part[0, :, None] for part in inner.rotary_emb(x, position_ids[None]))

@@ -127,6 +127,15 @@ def test_gradient_checkpointing_changes_no_gradient_of_the_fused_blocks(world):
     assert torch.equal(*results)
 
 
+def test_an_activation_that_the_fused_blocks_do_not_compute_is_refused(world):
+    """They gate with SiLU whatever the config says; `stock` takes the model's own."""
+    lora = tuned(world)
+    rows = batches.Rows(world / "train.arrow")
+    lora.get_base_model().config.hidden_act = "gelu"
+    with pytest.raises(MapleError, match="cannot train a model with the activation gelu"):
+        loop.answer_loss(lora, batches.join(rows, [0]), "fused")
+
+
 @pytest.mark.parametrize("kernel", [row_attention._on_cpu, row_attention._on_gpu])
 @pytest.mark.parametrize("heads, window", [((4, 4), None), ((4, 2), None), ((4, 1), 20), ((4, 4), 200)])
 def test_attention_by_row_equals_masked_attention_over_the_pack(monkeypatch, kernel, heads, window):

@@ -193,3 +193,27 @@ def test_the_image_gets_no_file_that_git_ignores_or_that_may_hold_a_secret():
     for path in Path(ROOT / "Dockerfile").read_text().splitlines():
         assert not re.match(r"(ARG|ENV)\s+\w*(TOKEN|KEY|PASSWORD|SECRET)", path)
         assert not path.startswith("# syntax=") and "<<" not in path
+
+
+def test_a_clone_with_windows_line_ends_has_the_committed_bytes(tmp_path):
+    """core.autocrlf would turn `set -euo pipefail` into an invalid option and put every stage out of date."""
+    clone = [
+        "git",
+        "-c",
+        "core.autocrlf=true",
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        f"file://{ROOT}",
+        str(tmp_path / "clone"),
+    ]
+    subprocess.run(clone, check=True)
+    for name in (
+        "requirements/install.sh",
+        "dvc.yaml",
+        "maple/core/errors.py",
+        "Makefile",
+        "maple/upstream/languages.csv",
+    ):
+        assert b"\r" not in (tmp_path / "clone" / name).read_bytes(), name
