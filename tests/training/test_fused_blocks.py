@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from maple.config import params
+from maple.core.errors import MapleError
 from maple.models import loading
 from maple.training import batches, loop, output_head, row_attention
 
