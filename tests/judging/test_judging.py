@@ -532,3 +532,7 @@ def test_there_is_no_length_controlled_rate_for_the_stand_in_or_alpaca_eval_1():
     assert not length_control.applies("stand-in", "gpt4_1106_preview")
     assert not length_control.applies("alpaca_eval_gpt4", "text_davinci_003")
     assert length_control.applies("weighted_alpaca_eval_gpt4_turbo", "gpt4_1106_preview")
+
+
+def test_a_judge_s_0_is_a_draw():
+    assert [judges.preference_of(value) for value in (0, 1, 1.5, 2)] == [0.5, 0.0, 0.5, 1.0]
