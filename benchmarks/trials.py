@@ -144,7 +144,7 @@ def window(folder: Path, stage: str, check: tuple[str, ...]) -> tuple[float, flo
         now = time.monotonic() - run.started
         if run.stage() is not None:
             first, last = first or now, now
-        time.sleep(0.02)
+        time.sleep(0.1)
     end = time.monotonic() - run.started
     if run.wait() or first is None:
         raise RuntimeError(f"{stage} does not run undisturbed:\n{run.said()}")

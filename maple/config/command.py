@@ -13,14 +13,7 @@ from typing import TextIO
 
 from maple.config import params
 from maple.core import redaction
-from maple.core.errors import MapleError
-
-# What libraries say where memory ends: torch on a CPU and on a card, C++, Arrow, the system (errno 12), the loader of
-# libraries, and Python where a thread finds no room for its stack.
-_NO_MEMORY = re.compile(
-    "DefaultCPUAllocator|out of memory|bad_alloc|can(no|')t allocate memory|malloc of size|failed to map segment|can't start new thread",
-    re.IGNORECASE,
-)
+from maple.core.errors import MapleError, is_out_of_memory
 
 
 def run(doc: str, main: Callable, **options: str | dict) -> None:
@@ -55,7 +48,7 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
             # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        if is_out_of_memory(error):
             sys.exit(_say(str(_short_of_memory(error)) + f"\n  log: {log}", 1))
         last = traceback.format_exc().strip().splitlines()[-1]
         sys.exit(

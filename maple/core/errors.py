@@ -1,7 +1,16 @@
 """The one exception the stages show to a person: what happened, why, and what to do."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# What libraries say where memory ends: torch on a CPU and on a card, C++, Arrow, the system (errno 12), the loader of
+# libraries, and those that find no room for a thread's stack.
+_NO_MEMORY = re.compile(
+    "DefaultCPUAllocator|out of memory|bad_alloc|can(no|')t allocate memory|malloc of size|failed to map segment|"
+    "can't start new thread|failed to launch worker thread",
+    re.IGNORECASE,
+)
 
 
 class MapleError(Exception):
@@ -30,3 +39,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(map(str, known))
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error only says that memory ended; of a file that was being read it says nothing.
+
+    >>> is_out_of_memory(OSError(12, "Cannot allocate memory")), is_out_of_memory(OSError(5, "Input/output error"))
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))

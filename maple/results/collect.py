@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from maple import tasks
 from maple.config.params import EXPERIMENT, Params
 from maple.core import storage
-from maple.core.errors import MapleError
+from maple.core.errors import MapleError, is_out_of_memory
 
 # What maple/scoring/score_record.py and maple/training/run.py write.
 SCORES, ADAPTER = "maple.scores/2", "maple.adapter/1"
@@ -275,6 +275,8 @@ def read_examples(path: Path, task: str, language: str) -> Examples:
     try:
         return _examples_in(path, task, language)
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise MapleError(
             f"{path} is damaged or cut short", why=str(error), do="delete it and run `dvc repro`"
         ) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 import ijson
 
-from maple.core.errors import MapleError
+from maple.core.errors import MapleError, is_out_of_memory
 
 AGAIN = "delete the file and run the download stage again"
 _PARQUET_ROWS = 4096
@@ -51,6 +51,8 @@ def count(path: Path) -> int:
         try:
             return pyarrow.parquet.read_metadata(path).num_rows
         except (pyarrow.ArrowException, OSError) as error:
+            if is_out_of_memory(error):
+                raise
             raise MapleError(f"{path} is not a readable parquet file", why=str(error), do=AGAIN) from error
     return sum(1 for _ in rows(path))
 
@@ -67,6 +69,8 @@ def _parquet(path: Path, columns: list[str] | None) -> Iterator[dict]:
                 yield from batch.to_pylist()
                 number += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         raise MapleError(
             f"{path} is not a readable parquet file", why=f"after row {number}: {error}", do=AGAIN
         ) from error

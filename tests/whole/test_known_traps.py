@@ -65,6 +65,19 @@ def test_a_file_that_is_cut_in_the_workspace_comes_back_whole(pipeline):
     assert (pipeline / "out/record").read_bytes() == whole
 
 
+def test_an_object_that_is_cut_in_the_cache_is_not_taken_for_the_whole(pipeline):
+    whole = (pipeline / "out/record").read_bytes()
+    (cached,) = (
+        path
+        for path in (pipeline / ".dvc/cache/files").rglob("*")
+        if path.is_file() and path.stat().st_size == len(whole)
+    )
+    os.truncate(cached, 100)
+    shutil.rmtree(pipeline / "out")
+    assert repro(pipeline).returncode == 0
+    assert (pipeline / "out/record").read_bytes() == whole
+
+
 def test_a_lock_file_without_a_process_stops_nothing(pipeline):
     """What a killed DVC leaves: its lock, and itself as a writer in its list."""
     (pipeline / ".dvc/tmp/lock").write_text("999999999\n")
