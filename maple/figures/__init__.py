@@ -17,7 +17,7 @@ def pictures(results: Results, published: figure2.Published) -> list[Picture]:
     return [
         figure1.picture(results),
         figure2.picture(results, published),
-        figure2.published_picture(published),
+        figure2.published_picture(published, results.chances),
         figure3.picture(results),
         figure4.picture(results),
     ]

@@ -18,7 +18,6 @@ BASELINES = {
     "llama-2-70b-chat": "Llama-2-70b-chat",
     "mistral-7b-instruct": "Mistral-7B-Instruct",
 }
-CHANCE = {"xnli": 1 / 3, "xcopa": 1 / 2, "belebele": 1 / 4}
 # Label's place among the bars: colour, hatch.
 LOOKS = [
     (style.BLACK, ""),
@@ -31,6 +30,8 @@ LOOKS = [
 
 # (row, column) -> the string printed in Table 1, as `published.printed` gives it.
 Published = dict[tuple[str, str], str]
+# Task -> the accuracy of blind guessing, as our answers give it; tasks of free text have none.
+Chances = dict[str, float | None]
 
 
 def picture(results: Results, published: Published) -> Picture:
@@ -38,8 +39,8 @@ def picture(results: Results, published: Published) -> Picture:
     return Picture("figure2", "Figure 2. Best finetuned models against other models, by task", words(rows), rows, draw)
 
 
-def published_picture(published: Published) -> Picture:
-    rows = published_numbers(published)
+def published_picture(published: Published, chances: Chances) -> Picture:
+    rows = published_numbers(published, chances)
     title = "Figure 2 as published: best finetuned models against other models, by task"
     return Picture("figure2-published", title, words(rows), rows, draw)
 
@@ -47,31 +48,38 @@ def published_picture(published: Published) -> Picture:
 def numbers(results: Results, published: Published) -> list[Row]:
     """Baselines as published, without interval; then each base model with its best training set."""
     tasks = [task for task in PAPER_TASKS if task in results.resampled.tasks]
-    rows = _baselines(published, tasks)
+    rows = _baselines(published, tasks, results.chances)
     for model in sorted({model for model, _ in results.rows}):
         for task in tasks:
             best = choice.best_of_model(results, model, task)
             if best:
-                row = _row(f"{style.label(model)} finetuned", "ours", " ".join(best.configuration.names), task, None)
+                row = _row(
+                    f"{style.label(model)} finetuned",
+                    "ours",
+                    " ".join(best.configuration.names),
+                    task,
+                    None,
+                    results.chances,
+                )
                 rows.append(row | choice.ends(results, results.score(best.configuration, task)))
     return rows
 
 
-def published_numbers(published: Published) -> list[Row]:
-    rows = _baselines(published, PAPER_TASKS)
+def published_numbers(published: Published, chances: Chances) -> list[Row]:
+    rows = _baselines(published, PAPER_TASKS, chances)
     finetuned = [key for key, column in published if column == "average" and "." in key]
     for model in sorted({key.split(".")[0] for key in finetuned}):
         # Ties in the printed average go to the row that stands first.
         mine = [key for key in finetuned if key.startswith(model + ".")]
         key = max(mine, key=lambda key: _number(published, key, "average"))
         label = f"{style.label(model)} finetuned"
-        rows += [_row(label, "published", key, task, _number(published, key, task)) for task in PAPER_TASKS]
+        rows += [_row(label, "published", key, task, _number(published, key, task), chances) for task in PAPER_TASKS]
     return rows
 
 
-def _baselines(published: Published, tasks: Sequence[str]) -> list[Row]:
+def _baselines(published: Published, tasks: Sequence[str], chances: Chances) -> list[Row]:
     return [
-        _row(label, "published", key, task, _number(published, key, task))
+        _row(label, "published", key, task, _number(published, key, task), chances)
         for key, label in BASELINES.items()
         for task in tasks
     ]
@@ -83,9 +91,9 @@ def _number(published: Published, row: str, column: str) -> float | None:
     return None if number is None else float(number)
 
 
-def _row(system: str, origin: str, name: str, task: str, value: float | None) -> Row:
+def _row(system: str, origin: str, name: str, task: str, value: float | None, chances: Chances) -> Row:
     """`name` is the cells (one per seed), or the row of Table 1, that the value is taken from."""
-    where = {"system": system, "origin": origin, "name": name, "task": task, "chance": CHANCE.get(task)}
+    where = {"system": system, "origin": origin, "name": name, "task": task, "chance": chances.get(task)}
     return where | {"value": value, "low": None, "high": None}
 
 
@@ -122,9 +130,10 @@ def draw(rows: list[Row]):
                 va="bottom",
                 fontsize=6.5,
             )
+    chances = {row["task"]: row["chance"] for row in rows}
     for place, task in enumerate(tasks):
-        if CHANCE.get(task):
-            style.chance(axis, CHANCE[task], place - 0.46, place + 0.46, label="chance" if place == 0 else None)
+        if chances.get(task):
+            style.chance(axis, chances[task], place - 0.46, place + 0.46, label="chance" if place == 0 else None)
     style.ticks(axis, [style.label(task) for task in tasks])
     axis.set_ylim(0, 1.1)
     axis.set_ylabel("score")

@@ -10,7 +10,6 @@ from maple.results.tables import Results
 from maple.upstream import languages
 
 GROUPS = {1: "in MultiAlpaca", 2: "only in Bactrian-X-22", 3: "in neither"}
-CHANCE = 1 / 4
 
 
 def picture(results: Results) -> Picture:
@@ -31,7 +30,11 @@ def numbers(results: Results) -> list[Row]:
         for group, codes in groups.items():
             score = results.score(one.configuration, "belebele", codes)
             if score:
-                where = one.where() | {"group": group, "languages": " ".join(codes), "chance": CHANCE}
+                where = one.where() | {
+                    "group": group,
+                    "languages": " ".join(codes),
+                    "chance": results.chances.get("belebele"),
+                }
                 rows.append(where | choice.ends(results, score))
     return rows
 
@@ -51,7 +54,8 @@ def draw(rows: list[Row]):
             values = [row["value"] for row in points]
             axis.bar(x, values, width, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6)
             axis.errorbar(x, values, style.errors(points), linestyle="none", color="black", elinewidth=1)
-        style.chance(axis, CHANCE, -0.5, len(GROUPS) - 0.5)
+        for chance in {row["chance"] for row in rows if row["chance"]}:
+            style.chance(axis, chance, -0.5, len(GROUPS) - 0.5)
         style.ticks(axis, [f"group {group}\n{words_of}" for group, words_of in GROUPS.items()])
         axis.set_title(style.label(model))
     axes[0][0].set_ylim(bottom=0)

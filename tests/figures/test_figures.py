@@ -83,7 +83,7 @@ def test_a_configuration_that_lacks_a_task_has_no_average_and_is_not_chosen(fold
 
 
 def test_the_published_figure_2_holds_table_1s_numbers_and_no_interval():
-    found = figure2.published_picture(published.printed("table1")).rows
+    found = figure2.published_picture(published.printed("table1"), {"xnli": 1 / 3}).rows
     values = {(row["system"], row["task"]): row["value"] for row in found}
     assert len(found) == 6 * len(PAPER_TASKS)
     assert values["GPT-4", "xcopa"] == 0.90
@@ -133,7 +133,9 @@ def test_every_drawing_has_a_title_a_description_and_no_id_of_its_own_that_anoth
 
 
 def test_smoke_is_written_on_everything(results, tmp_path):
-    figures.write_all([figure2.published_picture(published.printed("table1"))], tmp_path / "smoke", tables.SMOKE)
+    figures.write_all(
+        [figure2.published_picture(published.printed("table1"), {"xnli": 1 / 3})], tmp_path / "smoke", tables.SMOKE
+    )
     for name in ("figure2-published.csv", "figure2-published.svg", "figure2-published.txt"):
         assert "SMOKE" in (tmp_path / "smoke" / name).read_text(encoding="utf-8")
     assert all(row["note"] == "SMOKE" for row in rows(tmp_path / "smoke" / "figure2-published.csv"))
