@@ -1,6 +1,7 @@
 """What all stages share: options, checked parameters, a log file, and errors a person can read."""
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -43,13 +44,13 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
     except KeyboardInterrupt:
         sys.exit(_say("stopped; finished work is kept, the same command goes on from there", 130))
     except Exception as error:
+        if is_out_of_memory(error):
+            _end_short_of_memory(error, log)
         logging.exception("stage failed")
         if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
             # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
-        if is_out_of_memory(error):
-            sys.exit(_say(str(_short_of_memory(error)) + f"\n  log: {log}", 1))
         last = traceback.format_exc().strip().splitlines()[-1]
         sys.exit(
             _say(f"{last}\n  why: unexpected; the traceback is in {log}\n  do:  please report it with that file", 1)
@@ -75,15 +76,23 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
     return str(path)
 
 
-def _short_of_memory(error: Exception) -> MapleError:
+def _end_short_of_memory(error: Exception, log: str) -> None:
     """Not a defect: the machine, a container's limit or `ulimit -v` gives less than the stage needs."""
+    # The log may find no memory for its line, and what libraries run at the end of Python none either.
+    logging.raiseExceptions = False
+    logging.exception("stage failed")
     said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return MapleError(
+    told = MapleError(
         "the stage ran out of memory",
         why=f"the system or the card gave no more ({said})",
         do="end what else uses it, raise the limit (`ulimit -v`, a container's, a scheduler's), or use a larger machine; "
         "finished work is kept, `make plan` says what a cell needs",
     )
+    _say(f"{told}\n  log: {log}", 1)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(1)
 
 
 def _unread(stream: TextIO) -> bool:

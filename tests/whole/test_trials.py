@@ -63,5 +63,5 @@ def test_a_stage_that_counts_a_killed_run_s_work_twice_is_seen(pipeline):
     folder = pipeline(CARELESS)
     first, last, _ = trials.window(folder, "toy", ())
     expected = trials.state(folder, "toy")
-    found = trials.trial(folder, "toy", "toy", "SIGKILL", "stage", (first + last) / 2, expected, ())
+    found = trials.trial(folder, "toy", "toy", "SIGKILL", "stage", (last - first) / 2, expected, ())
     assert found.fate == "differs" and "artifacts/result" in found.said, found
