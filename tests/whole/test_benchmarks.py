@@ -4,6 +4,7 @@ import argparse
 import csv
 import dataclasses
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks import evaluate
 from maple.answering.questions import sheet
 from maple.config import params
 from maple.core.errors import MapleError
+from maple.models import shapes
 from maple.planning import cell_cost
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +77,12 @@ def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path,
     done = subprocess.run([*command, "--throughput", str(table)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(table.open())
+    shutil.copy(cell_cost.TABLES / "devices.csv", tmp_path)
     monkeypatch.setattr(cell_cost, "TABLES", tmp_path)
-    recipe = params.load("smoke").recipe
-    stock = dataclasses.replace(recipe, path="stock")
-    assert cell_cost.measured("CPU", "tiny", 4, 8, stock) == float(row["tokens_per_second"]) > 1
-    assert cell_cost.measured("CPU", "tiny", 4, 8, recipe) is None and "ours, packing alone" in done.stdout
+    recipe, rows = params.load("smoke").recipe, cell_cost.RowCounts(100, 50.0, 0.5, assumed=False)
+    (cpu,) = [device for device in cell_cost.devices() if device.name == "CPU"]
+    shape = shapes.Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=192, vocabulary=2048)
+    measured = cell_cost.speed(cpu, "tiny", shape, 4, 8, dataclasses.replace(recipe, path="stock"), rows)
+    assert measured == cell_cost.Speed(float(row["tokens_per_second"]), "measured") and measured.tokens_per_second > 1
+    assert cell_cost.speed(cpu, "tiny", shape, 4, 8, recipe, rows).origin == "scaled"
+    assert "ours, packing alone" in done.stdout
