@@ -159,7 +159,7 @@ def test_a_file_of_ones_own_that_differs_from_its_sha256_is_refused(copy):
     sources = copy / "sources.yaml"
     text = sources.read_text()
     sources.write_text(
-        text.replace("    path: data/mine\n", "    path: data/mine\n    sha256: {rows.json: " + "0" * 64 + "}\n")
+        text.replace("    path: data/mine\n", "    path: data/mine\n    sha256: {rows.json: " + "ab" * 32 + "}\n")
     )
     command = [sys.executable, "-m", "stages.download"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy)})
