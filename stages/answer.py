@@ -22,22 +22,25 @@ from maple.planning import auto
 def main(params, arguments):
     subject, weights, adapter, quantisation = subject_of(params, arguments.name)
 
+    asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
+
     def load():
         from maple.config import environment
         from maple.models import loading
 
         environment.settle(params)
-        base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device())
+        base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device(), asked.unpack_4bit)
         source = catalogue.models()[subject.model]
         return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
             weights
         )
 
-    asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
     work = params.work / "predictions" / subject.name
     destination = params.folder("answers", subject.name)
     record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
-    bills.write(params, "answer", subject.name, spent | {"batch_tokens": asked.batch_tokens})
+    bills.write(
+        params, "answer", subject.name, spent | {"batch_tokens": asked.batch_tokens, "unpack_4bit": asked.unpack_4bit}
+    )
     count = sum(sheet["n"] for sheet in record["sheets"])
     print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
 

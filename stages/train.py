@@ -48,6 +48,7 @@ def main(params, arguments):
         tokens_per_second=round(record["tokens"]["all"] / outcome.seconds, 1),
         micro_batch_tokens=outcome.micro_batch_tokens,
         gradient_checkpointing=recipe.gradient_checkpointing,
+        unpack_4bit=recipe.unpack_4bit,
         resumed_at_step=outcome.resumed_at,
         processes=trained.processes.count,
     )

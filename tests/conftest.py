@@ -1,4 +1,5 @@
-"""Every test runs offline, on the CPU, on one thread: the same numbers on a laptop and on a busy machine."""
+"""Every test runs offline, on the CPU, on one thread: the same numbers on a laptop and on a busy machine. Those of
+`make test-gpu` see the GPU."""
 
 import os
 
@@ -7,10 +8,11 @@ import pytest
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_VERBOSITY="error",
-    CUDA_VISIBLE_DEVICES="",
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
 )
+if os.environ.get("MAPLE_TEST_DEVICE", "cpu") == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items):

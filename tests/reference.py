@@ -12,7 +12,7 @@ def score(model, tokeniser, requests) -> list[list[tuple[float, bool]]]:
     for options in loglikelihood.sequences(tokeniser, requests, loglikelihood.context_length(model)):
         found.append([])
         for option in options:
-            tokens = torch.tensor([option.tokens])
+            tokens = torch.tensor([option.tokens], device=model.device)
             logits = model(tokens[:, :-1]).logits[0, -option.answer :].float()
             answer = tokens[0, -option.answer :]
             logprobs = torch.log_softmax(logits, -1).gather(1, answer[:, None])
@@ -26,7 +26,8 @@ def written(model, tokeniser, prompts, max_new_tokens, stop) -> list[str]:
     texts = []
     for prompt in prompts:
         tokens = torch.tensor(
-            [encoding.encode(tokeniser, prompt)[-(loglikelihood.context_length(model) - max_new_tokens) :]]
+            [encoding.encode(tokeniser, prompt)[-(loglikelihood.context_length(model) - max_new_tokens) :]],
+            device=model.device,
         )
         found = model.generate(
             tokens,

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from device import DEVICE
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -74,4 +75,5 @@ def model(kind: str = "llama", window: int | None = None, context: int = 512, dt
     }
     if kind == "mistral":
         shape["sliding_window"] = window
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape | changes)).to(dtype).eval()
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape | changes))
+    return made.to(DEVICE, dtype).eval()

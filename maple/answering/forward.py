@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AttentionInterface
-from transformers.models.llama.modeling_llama import rotate_half
 
+from maple.answering import decoder_layer
 from maple.answering.prefix_tree import Group, Row
 from maple.answering.tree_attention import Prefix, TreeLayout
 from maple.core.errors import MapleError
@@ -100,57 +100,16 @@ def states(
 ) -> torch.Tensor:
     """Last hidden states (width) of tokens at depths, which see what `layout.attend` lets them see; of all tokens, or
     at some places only."""
-    inner, found = causal(model).model, torch.from_numpy(tokens).to(depths.device)
-    with attention(model):
-        if places is None or type(inner.layers[-1]).__name__ not in _KNOWN_LAYERS:
-            out = inner(
-                input_ids=found[None], position_ids=depths[None], use_cache=False, layout=layout
-            ).last_hidden_state[0]
-            return out if places is None else out[places]
-        out = inner.embed_tokens(found[None])
-        rotary = inner.rotary_emb(out, position_ids=depths[None])
-        for layer in inner.layers[:-1]:
-            out = layer(
-                out,
-                attention_mask=None,
-                position_ids=depths[None],
-                position_embeddings=rotary,
-                use_cache=False,
-                layout=layout,
-            )
-        return inner.norm(_at(inner.layers[-1], out, rotary, layout, places))[0]
-
-
-# Decoder layers of transformers that `_at` knows the inside of.
-_KNOWN_LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer")
-
-
-def _at(
-    layer: Any,
-    states: torch.Tensor,
-    rotary: tuple[torch.Tensor, torch.Tensor],
-    layout: TreeLayout,
-    places: torch.Tensor,
-) -> torch.Tensor:
-    """The layer's output (1, places, width) at some places: every token's keys and values, and nothing else of it."""
-    block, (cos, sin) = layer.self_attn, rotary
-    normed = layer.input_layernorm(states)
-
-    def heads(projection: Any, of: torch.Tensor) -> torch.Tensor:
-        return projection(of).view(1, of.shape[1], -1, block.head_dim).transpose(1, 2)
-
-    def turned(of: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        return of * cos.unsqueeze(1) + rotate_half(of) * sin.unsqueeze(1)
-
-    key, value = turned(heads(block.k_proj, normed), cos, sin), heads(block.v_proj, normed)
-    if not len(places):
-        layout.keys_and_values(key, value)
-        return states[:, :0]
-    query = turned(heads(block.q_proj, normed[:, places]), cos[:, places], sin[:, places])
-    window = getattr(block.config, "sliding_window", None)
-    out = layout.attend_at(block.layer_idx, query, key, value, block.scaling, window, places)
-    out = states[:, places] + block.o_proj(out.reshape(1, len(places), -1))
-    return out + layer.mlp(layer.post_attention_layernorm(out))
+    inner, found = causal(model).model, torch.from_numpy(tokens).to(depths.device)[None]
+    if not all(map(decoder_layer.known, inner.layers)):
+        with attention(model):
+            out = inner(input_ids=found, position_ids=depths[None], use_cache=False, layout=layout).last_hidden_state[0]
+        return out if places is None else out[places]
+    out = inner.embed_tokens(found)
+    rotary = inner.rotary_emb(out, position_ids=depths[None])
+    for layer in inner.layers[:-1]:
+        out = decoder_layer.through(layer, out, rotary, layout)
+    return decoder_layer.norm(inner.norm, decoder_layer.through(inner.layers[-1], out, rotary, layout, places))[0]
 
 
 def logits(model: Any, states: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Greedy generation: the same text as one prompt at a time through transformers' generate, many at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from maple.core.errors import MapleError
 # Prompts are read `batch_tokens` at a time, and answered together in batches of this many times as many tokens: an
 # answer takes one small forward pass per token, so it pays to write many answers at once.
 ANSWERED = 8
-# Bytes that their keys and values may take: without a bound, Llama-2-7B's for 8 x 32,768 tokens would be 137 GB.
+# Bytes that their keys and values may take, those of what will be written too: without a bound, Llama-2-7B's for
+# 8 x 32,768 tokens would be 137 GB.
 KEPT = 16 << 30
 # Dropping finished answers moves memory, so it waits until no more than this share is still being written.
 DROP = 0.75
@@ -31,14 +32,25 @@ class Ending:
     tokens: frozenset[int]
     stop: tuple[str, ...]
     limit: int
+    # Whether a stop string may end with a token: to decode a thousand answers at every step would take longer than
+    # the step.
+    _known: dict[int, bool] = field(default_factory=dict)
 
     def text(self, written: list[int]) -> str | None:
         """The answer, or None while it goes on."""
         over = written[-1] in self.tokens or len(written) >= self.limit
-        if not over and not self.stop:
+        if not over and not self._may_stop(written[-1]):
             return None
         text = self.tokeniser.decode(written, skip_special_tokens=True)
         return cut(text, self.stop) if over or any(word in text for word in self.stop) else None
+
+    def _may_stop(self, token: int) -> bool:
+        """Also for a token that alone is no whole character. One that is missed here costs time, and no text: an
+        answer is cut before its first stop string whenever it ends."""
+        if token not in self._known:
+            piece = self.tokeniser.decode([token])
+            self._known[token] = not piece.strip() or "\ufffd" in piece or any(word[-1] in piece for word in self.stop)
+        return bool(self.stop) and self._known[token]
 
 
 def end_tokens(model: Any, tokeniser: Any) -> frozenset[int]:
@@ -95,14 +107,14 @@ def generate_batches(
     # One more group is one more pass for each of its tokens.
     for group in _plan(encoded, forward.balance(model), prefix_tree.PASS * max_new_tokens):
         prefixes.keep_only(group)
-        for rows in group.batches(_answered(model, batch_tokens)):
+        for rows in group.batches(_answered(model, batch_tokens), written=max_new_tokens):
             if any(index not in done for row in rows for _, index in row.marks):
                 for texts in _answer_or_halve(model, rows, prefixes.of(group)[0], batch_tokens, encoded, ending, usage):
                     yield {index: text for index, text in sorted(texts.items()) if index not in done}
 
 
 def _answered(model: Any, batch_tokens: int) -> int:
-    """Tokens of prompts that are answered together. It depends on the model only, not on what a machine has free."""
+    """Tokens, read and written, of prompts that are answered together. It depends on the model only, not on what a machine has free."""
     config = forward.causal(model).config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * forward.causal(model).dtype.itemsize

@@ -71,16 +71,18 @@ class Group:
     prefix: Row | None
     rows: list[Row] = field(default_factory=list)
 
-    def batches(self, tokens: int) -> Iterator[list[Row]]:
-        """Rows of similar length, longest first, as many as fit into a number of tokens (at least one)."""
+    def batches(self, tokens: int, written: int = 0) -> Iterator[list[Row]]:
+        """Rows of similar length, longest first, as many as fit into a number of tokens (at least one); each mark
+        counts `written` tokens more."""
         batch: list[Row] = []
         used = 0
         for row in sorted(self.rows, key=len, reverse=True):
-            if batch and used + len(row) > tokens:
+            size = len(row) + written * len(row.marks)
+            if batch and used + size > tokens:
                 yield batch
                 batch, used = [], 0
             batch.append(row)
-            used += len(row)
+            used += size
         if batch:
             yield batch
 

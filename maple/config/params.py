@@ -52,6 +52,7 @@ def _some(values: dict) -> dict:
 Float = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[StrictInt, Field(ge=1, le=2**31, description="a whole number from 1")]
 WholeOrAuto = Annotated[Whole | Literal["auto"], Field(description="a whole number from 1, or auto")]
+SwitchOrAuto = Annotated[StrictBool | Literal["auto"], Field(description="true, false or auto")]
 Rank = Annotated[StrictInt, Field(ge=1, le=4096, description="a whole number from 1 to 4096, the width of a 7B model")]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Positive = Annotated[Float, Field(gt=0, description="a number above 0")]
@@ -127,7 +128,8 @@ class Recipe:
     epochs: Positive
     max_steps: Whole | None
     micro_batch_tokens: WholeOrAuto
-    gradient_checkpointing: Annotated[StrictBool | Literal["auto"], Field(description="true, false or auto")]
+    gradient_checkpointing: SwitchOrAuto
+    unpack_4bit: SwitchOrAuto
     path: Literal["fused", "fused_bfloat16", "stock"]
     checkpoint_steps: Whole
     divergence_bound: Positive
@@ -182,6 +184,7 @@ class TaskOptions:
 class Evaluation:
     seed: Seed
     batch_tokens: WholeOrAuto
+    unpack_4bit: SwitchOrAuto
     base_precision: Literal["trained", "4", "8", "16"]
     path: Literal["shared", "plain"]
     tasks: Annotated[dict[Text, TaskOptions], AfterValidator(_some)]

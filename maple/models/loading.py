@@ -55,10 +55,13 @@ def memory_bytes() -> int | None:
     return torch.cuda.get_device_properties(device()).total_memory if torch.cuda.is_available() else None
 
 
-def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: torch.device) -> PreTrainedModel:
+def load_base(
+    folder: Path, bits: int, quantisation: RecipeQuantisation, on: torch.device, unpacked: bool = False
+) -> PreTrainedModel:
     """The frozen base model in `folder` (Hugging Face layout): bfloat16 at 16 bits, LLM.int8 at 8, NF4 at 4.
 
-    Computation is in bfloat16 at every width. Raises MapleError if the folder holds no whole checkpoint, or one that
+    Computation is in bfloat16 at every width. `unpacked`: 4-bit weights are unpacked to bfloat16 once, not in every
+    pass; the products are the same, the memory is that of 16 bits. Raises MapleError if the folder holds no whole checkpoint, or one that
     leaves a tensor of the model without weights (maple/models/checkpoint_check.py).
     """
     checkpoint_check.inspect(folder)
@@ -89,7 +92,22 @@ def load_base(folder: Path, bits: int, quantisation: RecipeQuantisation, on: tor
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise MapleError(f"the base in {folder} cannot be loaded", why=why, do=checkpoint_check.AGAIN) from error
     checkpoint_check.check_loaded(folder, found)
+    if unpacked and bits == 4:
+        unpack(model)
     return model.requires_grad_(False)
+
+
+def unpack(model: PreTrainedModel) -> None:
+    """Put in the place of each 4-bit layer a plain one with the bfloat16 weights that its passes would multiply with."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    for name, layer in [found for found in model.named_modules() if isinstance(found[1], Linear4bit)]:
+        weight = dequantize_4bit(layer.weight, layer.weight.quant_state).to(COMPUTE)
+        plain = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+        plain.bias = layer.bias
+        model.set_submodule(name, plain)
 
 
 def load_tokeniser(folder: Path, vocabulary: int | None = None) -> PreTrainedTokenizerBase:

@@ -15,7 +15,7 @@ from typing import Any
 from maple.config import catalogue
 from maple.config.params import Recipe
 from maple.models.shapes import Shape
-from maple.training.limits import HEAD_LOGITS, QUERIES
+from maple.training.limits import HEAD_LOGITS, HEAD_LOGITS_ON_GPU, QUERIES
 
 TABLES = Path(__file__).parents[2] / "benchmarks"
 
@@ -86,6 +86,8 @@ def weight_bytes(shape: Shape, bits: int, double_4bit: bool = True) -> float:
 
 def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts, on_gpu: bool) -> Memory:
     """Peak of a training step whose forward pass is filled up to recipe.micro_batch_tokens."""
+    if recipe.unpack_4bit and bits == 4:
+        bits = 16
     tokens = max(recipe.micro_batch_tokens, rows.tokens_per_row)
     lora = 4 * shape.lora_parameters(rank, recipe.lora.targets)
     block = activation_bytes(shape, bits, rank, recipe, rows.tokens_per_row, on_gpu) * tokens
@@ -93,10 +95,12 @@ def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts, 
     # dropout's mask and what it leaves.
     wide = 2 if recipe.path == "fused_bfloat16" else 4
     widest = max(shape.linears.values(), key=sum)
-    copies = 2 * 2 + 2 * wide * (wide > 2) + 2 * wide * (recipe.lora.dropout > 0)
+    copies = 2 * 2 + 2 * wide * (wide > 2) + (wide + 1) * (recipe.lora.dropout > 0)
     working = 2 * widest[0] * widest[1] * (bits < 16) + copies * max(widest) * tokens
     answers = tokens * rows.answer_share
-    head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(HEAD_LOGITS, shape.vocabulary * answers)
+    head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(
+        HEAD_LOGITS_ON_GPU if on_gpu else HEAD_LOGITS, shape.vocabulary * answers
+    )
     if recipe.gradient_checkpointing:
         # Each block keeps its input; one at a time makes the rest again, after the head is done.
         activations = 2 * shape.layers * shape.hidden * tokens + max(block + working, head)

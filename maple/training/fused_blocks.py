@@ -8,10 +8,10 @@ says by how much.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from maple.core.errors import MapleError
+from maple.models import elementwise
 from maple.models.architectures import FUSED
 from maple.training.row_attention import RowLayout, attend
 
@@ -131,7 +131,7 @@ class _Lora(torch.autograd.Function):
         ctx.base, ctx.scale, ctx.p, ctx.wide = base, scale / (1 - p), p, wide
         # Drawn from torch's generator, so a step's seed decides it and gradient checkpointing sees it again.
         ctx.seed = int(torch.randint(2**62, ())) if p else 0
-        entry = x.to(wide) * _kept(x, p, ctx.seed).to(wide) if p else x.to(wide)
+        entry = x.to(wide) * _kept(x, p, ctx.seed) if p else x.to(wide)
         low = entry @ a.to(wide).t()
         ctx.save_for_backward(x, low, a, b)
         return base(x).to(wide).addmm_(low, _turned(b, wide), alpha=ctx.scale).to(x.dtype)
@@ -140,7 +140,7 @@ class _Lora(torch.autograd.Function):
     def backward(ctx, g):
         x, low, a, b = ctx.saved_tensors
         wide = ctx.wide
-        kept = _kept(x, ctx.p, ctx.seed).to(wide) if ctx.p else None
+        kept = _kept(x, ctx.p, ctx.seed) if ctx.p else None
         g_wide = g.to(wide)
         g_low = (g_wide @ _turned(b, wide).t()).mul_(ctx.scale)
         g_b = (low.t() @ g_wide).t().to(b.dtype).mul_(ctx.scale)
@@ -151,6 +151,8 @@ class _Lora(torch.autograd.Function):
             g_x = g @ weight_of(ctx.base, g.dtype)
             if kept is None and wide == g.dtype:
                 g_x.addmm_(g_low, a.to(wide))
+            elif wide == g.dtype:
+                g_x.addcmul_(g_low @ a.to(wide), kept)
             else:
                 low_part = g_low @ a.to(wide)
                 g_x += (low_part if kept is None else low_part.mul_(kept)).to(g.dtype)
@@ -169,7 +171,8 @@ def _kept(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
     to a 65,536th.
     """
     if x.device.type != "cpu":
-        return torch.rand(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(seed)) >= p
+        drawn = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+        return drawn.bernoulli_(1 - p, generator=torch.Generator(x.device).manual_seed(seed))
     drawn = np.frombuffer(np.random.Generator(np.random.SFC64(seed)).bytes(2 * x.numel()), dtype=np.uint16)
     return torch.from_numpy(drawn >= round(p * 65536)).view(x.shape)
 
@@ -179,22 +182,17 @@ def _norm(module, x: torch.Tensor) -> torch.Tensor:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """weight * x / rms(x), in float32; the weight is frozen."""
+    """weight * x / rms(x), keeping x alone; the weight is frozen."""
 
     @staticmethod
     def forward(ctx, x, weight, epsilon):
-        y = x.to(torch.float32, copy=True)
-        inverse = torch.rsqrt(torch.linalg.vecdot(y, y)[:, None] / y.shape[1] + epsilon)
+        y, inverse = elementwise.rms_norm(x, weight, epsilon)
         ctx.save_for_backward(x, weight, inverse)
-        return y.mul_(inverse).to(x.dtype).mul_(weight)
+        return y
 
     @staticmethod
     def backward(ctx, g):
-        x, weight, inverse = ctx.saved_tensors
-        normed = x.to(torch.float32, copy=True).mul_(inverse)
-        g = (g * weight).float()
-        mean = torch.linalg.vecdot(g, normed)[:, None] / g.shape[1]
-        return g.addcmul_(normed, mean, value=-1).mul_(inverse).to(x.dtype), None, None
+        return elementwise.rms_norm_backward(g, *ctx.saved_tensors), None, None
 
 
 class _Rotate(torch.autograd.Function):
@@ -203,20 +201,12 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, cos, sin):
         ctx.save_for_backward(cos, sin)
-        return _rotate(x, cos, sin)
+        return elementwise.rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx, g):
         cos, sin = ctx.saved_tensors
-        return _rotate(g, cos, -sin), None, None
-
-
-def _rotate(x, cos, sin):
-    half = x.shape[-1] // 2
-    y = x * cos
-    y[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    y[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return y
+        return elementwise.rotate(g, cos, -sin), None, None
 
 
 class _Gated(torch.autograd.Function):
@@ -225,9 +215,8 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gate, up):
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        return elementwise.gate(gate, up)
 
     @staticmethod
     def backward(ctx, g):
-        gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(g * up, gate), F.silu(gate).mul_(g)
+        return elementwise.gate_backward(g, *ctx.saved_tensors)

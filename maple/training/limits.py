@@ -2,8 +2,9 @@
 here.
 """
 
-# Logits that the output head makes at a time, in numbers.
-HEAD_LOGITS = 4_000_000
+# Logits that the output head makes at a time, in numbers: as many as a CPU's cache likes, and on a GPU enough for a
+# product that keeps it busy.
+HEAD_LOGITS, HEAD_LOGITS_ON_GPU = 4_000_000, 64_000_000
 # Queries that attention takes at once on a CPU: those of a longer row see the keys up to the last of them only. They
 # fit its cache, and what they cannot see is not kept.
 QUERIES = 256

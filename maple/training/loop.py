@@ -75,11 +75,11 @@ def heldout_loss(model, rows: Rows, micro_batch_tokens: int, path: str = "fused"
     """
     model.train()
     indices = list(range(len(rows)))
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
     with without_dropout(model):
         for group in batches.pack({i: int(rows.lengths[i]) for i in indices}, micro_batch_tokens):
-            total += answer_loss(model, batches.join(rows, group), path).item()
-    return total / rows.answer_tokens(indices)
+            total += answer_loss(model, batches.join(rows, group), path)
+    return total.item() / rows.answer_tokens(indices)
 
 
 @contextlib.contextmanager
@@ -210,12 +210,13 @@ def _step(model, rows, indices, optimiser, parameters, recipe, outcome, seed, pr
         optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(seed + 7_919 * processes.rank)
         groups = batches.pack({i: int(rows.lengths[i]) for i in indices}, outcome.micro_batch_tokens)
-        loss = torch.zeros((), dtype=torch.float64)
+        # Added up where the model is: to read a number off a GPU is to wait for it.
+        loss = torch.zeros((), dtype=torch.float64, device=model.device)
         try:
             for group in groups[processes.rank :: processes.count]:
                 part = answer_loss(model, batches.join(rows, group), recipe.path) / total
                 part.backward()
-                loss += part.item()
+                loss += part.detach()
             break
         except torch.OutOfMemoryError as error:
             longest = int(rows.lengths[indices].max())
@@ -255,9 +256,7 @@ class Processes:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)
-        on_device = loss.to(parameters[0].device)
-        torch.distributed.all_reduce(on_device)
-        loss.copy_(on_device)
+        torch.distributed.all_reduce(loss)
 
     def largest(self, number: int) -> int:
         """The largest that any process has, so that all stop after the same step for a signal that reached one."""

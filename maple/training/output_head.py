@@ -6,7 +6,7 @@ Logits of a whole pack would be the largest tensor of a training step (8,192 tok
 
 import torch
 
-from maple.training.limits import HEAD_LOGITS
+from maple.training.limits import HEAD_LOGITS, HEAD_LOGITS_ON_GPU
 
 
 def loss(hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -19,7 +19,8 @@ class _Loss(torch.autograd.Function):
     def forward(ctx, hidden, head, labels):
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        rows = max(min(HEAD_LOGITS // len(head), len(hidden)), 1)
+        numbers = HEAD_LOGITS if hidden.device.type == "cpu" else HEAD_LOGITS_ON_GPU
+        rows = max(min(numbers // len(head), len(hidden)), 1)
         # The same memory for every chunk: asking for it anew takes a CPU longer than the softmax does.
         logits_of_all, p_of_all = (
             hidden.new_empty(rows, len(head)),

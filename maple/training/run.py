@@ -75,7 +75,7 @@ def train(
     """
     rows, heldout = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
     torch.manual_seed(cell.seed)
-    base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device())
+    base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device(), recipe.unpack_4bit)
     tuned = loading.add_lora(base, recipe, cell.rank)
     processes = loop.Processes()
     before = loop.heldout_loss(tuned, heldout, recipe.micro_batch_tokens, recipe.path)

@@ -47,9 +47,8 @@ def test_a_pass_is_no_larger_than_a_step():
 
 
 def test_what_is_set_stays_and_only_the_rest_is_chosen():
-    assert chosen(80, micro_batch_tokens=777, gradient_checkpointing=True) == dataclasses.replace(
-        PAPER.recipe, micro_batch_tokens=777, gradient_checkpointing=True
-    )
+    given = {"micro_batch_tokens": 777, "gradient_checkpointing": True, "unpack_4bit": False}
+    assert chosen(80, **given) == dataclasses.replace(PAPER.recipe, **given)
     assert chosen(80, micro_batch_tokens=2048).micro_batch_tokens == 2048
     assert chosen(80, gradient_checkpointing=True).gradient_checkpointing is True
 
@@ -57,7 +56,21 @@ def test_what_is_set_stays_and_only_the_rest_is_chosen():
 def test_a_cpu_has_fixed_values():
     found = auto.recipe(PAPER.recipe, MISTRAL, 16, 8, ROWS, None)
     assert (found.micro_batch_tokens, found.gradient_checkpointing) == (auto.CPU_TRAINING, False)
-    assert auto.evaluation(PAPER.evaluation, MISTRAL, 16, None).batch_tokens == auto.CPU_ANSWERS
+    assert auto.recipe(PAPER.recipe, MISTRAL, 4, 8, ROWS, None).unpack_4bit is False
+    found = auto.evaluation(PAPER.evaluation, MISTRAL, 4, None)
+    assert (found.batch_tokens, found.unpack_4bit) == (auto.CPU_ANSWERS, False)
+
+
+def test_4_bit_weights_are_unpacked_where_a_card_holds_them():
+    for gigabytes, unpacked in ((16, False), (80, True)):
+        assert chosen(gigabytes, bits=4).unpack_4bit is unpacked
+        assert auto.evaluation(PAPER.evaluation, MISTRAL, 4, gigabytes * 1e9).unpack_4bit is unpacked
+    assert chosen(80, bits=16).unpack_4bit is False and chosen(80, bits=4, unpack_4bit=False).unpack_4bit is False
+    weights = [
+        cell_cost.memory(MISTRAL, 4, 8, chosen(80, bits=4, unpack_4bit=one), ROWS, on_gpu=True).weights
+        for one in (True, False)
+    ]
+    assert weights[0] == cell_cost.weight_bytes(MISTRAL, 16) > 3 * weights[1]
 
 
 def test_at_8_bits_every_card_asks_in_the_same_batches():
@@ -67,5 +80,5 @@ def test_at_8_bits_every_card_asks_in_the_same_batches():
     }
     assert sizes[24][8] == sizes[80][8] == auto.ANSWERS_AT_8_BITS
     assert sizes[24][16] < sizes[80][16] and sizes[24][4] <= sizes[80][4]
-    given = dataclasses.replace(PAPER.evaluation, batch_tokens=1234)
+    given = dataclasses.replace(PAPER.evaluation, batch_tokens=1234, unpack_4bit=False)
     assert auto.evaluation(given, MISTRAL, 8, 80e9) is given

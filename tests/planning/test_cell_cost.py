@@ -276,7 +276,7 @@ def test_hours_money_and_their_range_follow_by_hand(speeds, tmp_path, monkeypatc
     )
     card = device("H100-80GB")
     cell = next(cell for cell in paper.cells if cell.name == "mistral-7b-16bit.alpaca.r8.s42")
-    recipe = dataclasses.replace(paper.recipe, gradient_checkpointing=True)
+    recipe = dataclasses.replace(paper.recipe, path="fused", gradient_checkpointing=True)
     line = plan.line(paper, cell, recipe, cell.name, card)
     assert line.tokens == pytest.approx(9.363e6, rel=0.001)
     assert line.hours == pytest.approx(line.tokens / 5109 / 3600 + 180 / 3600) == pytest.approx(0.5591, rel=0.001)

@@ -6,6 +6,7 @@ import outside
 import pytest
 import tiny
 import torch
+from device import DEVICE
 
 from maple.config import params
 from maple.core.errors import MapleError
@@ -19,13 +20,12 @@ RECIPE = dataclasses.replace(
     batch_rows=24,
     warmup=0.0,
 )
-CPU = torch.device("cpu")
 
 
 def tuned(world, bits=16, kind="llama", dropout=0.0, dtype=None):
     recipe = dataclasses.replace(RECIPE, lora=dataclasses.replace(RECIPE.lora, dropout=dropout))
     torch.manual_seed(1)
-    lora = loading.add_lora(loading.load_base(world / kind, bits, RECIPE.quantisation, CPU), recipe, 8).train()
+    lora = loading.add_lora(loading.load_base(world / kind, bits, RECIPE.quantisation, DEVICE), recipe, 8).train()
     lora = lora.to(dtype) if dtype else lora
     for name, p in lora.named_parameters():
         if "lora_B" in name:
@@ -84,10 +84,11 @@ def test_one_update_differs_from_that_of_stock_peft_by_no_more_than_stated(world
 def test_dropout_drops_its_share_and_keeps_the_mean():
     from maple.training import fused_blocks
 
-    kept = fused_blocks._kept(torch.empty(500, 400), 0.05, seed=1)
+    x = torch.empty(500, 400, device=DEVICE)
+    kept = fused_blocks._kept(x, 0.05, seed=1)
     assert kept.float().mean().item() == pytest.approx(0.95, abs=2e-3)
-    assert torch.equal(kept, fused_blocks._kept(torch.empty(500, 400), 0.05, seed=1))
-    assert not torch.equal(kept, fused_blocks._kept(torch.empty(500, 400), 0.05, seed=2))
+    assert torch.equal(kept, fused_blocks._kept(x, 0.05, seed=1))
+    assert not torch.equal(kept, fused_blocks._kept(x, 0.05, seed=2))
 
 
 def test_the_gradients_under_dropout_are_those_of_the_mask_that_was_drawn(world):
@@ -156,7 +157,7 @@ def test_attention_by_row_equals_masked_attention_over_the_pack(monkeypatch, ker
     dense = torch.nn.functional.scaled_dot_product_attention(
         *(x.transpose(0, 1)[None] for x in (q, k, v)), attn_mask=allowed, enable_gqa=True
     )[0].transpose(0, 1)
-    ours = row_attention.attend(q, k, v, row_attention.RowLayout.of(torch.tensor(lengths).numpy(), CPU), window)
+    ours = row_attention.attend(q, k, v, row_attention.RowLayout.of(torch.tensor(lengths).numpy(), q.device), window)
     weight = torch.randn(dense.shape, generator=generator)
     torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
     for found, wanted in zip(
@@ -215,7 +216,7 @@ def test_the_loss_equals_that_of_trl_on_the_same_batch(world, tmp_path, packing)
             report_to="none",
             save_strategy="no",
             logging_steps=1,
-            use_cpu=True,
+            use_cpu=DEVICE.type == "cpu",
             disable_tqdm=True,
         ),
         train_dataset=datasets.Dataset.from_list(columns),

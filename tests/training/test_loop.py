@@ -21,6 +21,7 @@ import safetensors.torch
 import tiny
 import torch
 import transformers
+from device import DEVICE
 
 from maple.config import catalogue, environment, params
 from maple.config.cell import Cell
@@ -49,7 +50,7 @@ RESUMED = dataclasses.replace(
 def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8, b=0.0):
     """A model with LoRA: as it starts, or with matrices B drawn with deviation `b`."""
     torch.manual_seed(1)
-    base = loading.load_base(world / kind, bits, recipe.quantisation, torch.device("cpu"))
+    base = loading.load_base(world / kind, bits, recipe.quantisation, DEVICE)
     lora = loading.add_lora(base, recipe, rank)
     for name, p in lora.named_parameters():
         if b and "lora_B" in name:
@@ -94,6 +95,7 @@ def test_packed_loss_equals_the_padded_loss_of_transformers(world):
         ids[line, : len(tokens)] = torch.tensor(tokens)
         labels[line, answer : len(tokens)] = torch.tensor(tokens[answer:])
         mask[line, : len(tokens)] = 1
+    ids, labels, mask = (part.to(DEVICE) for part in (ids, labels, mask))
     reference = lora(input_ids=ids, attention_mask=mask, labels=labels).loss.item()
     ours = loop.answer_loss(lora, batches.join(rows, indices)).item() / rows.answer_tokens(indices)
     assert ours == pytest.approx(reference, rel=1e-5)
@@ -485,7 +487,7 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     assert config["target_modules"] == sorted(params.TARGETS)
 
     ids = torch.arange(3, 20)[None]
-    base = loading.load_base(world / "llama", bits, RECIPE.quantisation, torch.device("cpu"))
+    base = loading.load_base(world / "llama", bits, RECIPE.quantisation, DEVICE)
     loaded = PeftModel.from_pretrained(base, folder)
     with torch.no_grad():
         trained, again = (lora.eval()(ids).logits for lora in (made[0], loaded))
