@@ -10,7 +10,7 @@ WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce test lint bills compare report verify-sources clean \
+.PHONY: help setup profile check plan reproduce test test-gpu lint bills compare report verify-sources clean \
 	submit status collect remote push pull experiments
 
 help: ## list the verbs
@@ -40,6 +40,12 @@ reproduce: check ## every stage of PROFILE, from download to report; shows the b
 test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# What is compared with PEFT, transformers, TRL and lm-evaluation-harness, and what only a GPU does.
+ON_GPU = tests/models/test_loading.py tests/training tests/answering/test_loglikelihood.py \
+	tests/answering/test_generate.py tests/answering/test_architectures.py tests/answering/test_harness.py
+test-gpu: ## the tests of training and answering, on this machine's GPU, with the Python at hand (2 min)
+	MAPLE_TEST_DEVICE=cuda python -m pytest $(ON_GPU)
 
 lint: ## style: ruff's rules and format, 120 columns, no file exempt (1 s after make test's setup)
 	@VENV=$(VENV) bash requirements/install.sh test

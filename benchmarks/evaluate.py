@@ -76,7 +76,7 @@ def main() -> None:
 
     rows = arguments.rows or ROWS[arguments.shape]
     sizes = [] if arguments.ours_only else [int(size) for size in arguments.batch_sizes.split(",")]
-    model, tokeniser = build(arguments.shape, arguments.device, getattr(torch, arguments.dtype))
+    model, words = build(arguments.shape, arguments.device, getattr(torch, arguments.dtype))
     parameters = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{arguments.shape}: {parameters / 1e6:.1f} M parameters, {arguments.dtype}, {where}, {rows} questions each")
@@ -85,9 +85,9 @@ def main() -> None:
     for shots in map(int, arguments.shots.split(",")):
         for name, questions in workloads(rows, shots, arguments).items():
             # What a first call costs (memory, kernels) is nobody's speed.
-            warm_ours, warm_theirs = sides(model, tokeniser, questions[:4], arguments.batch_tokens)
+            warm_ours, warm_theirs = sides(model, words, questions[:4], arguments.batch_tokens)
             warm_ours(), *(warm_theirs(size) for size in sizes[:1])
-            ours, theirs = sides(model, tokeniser, questions, arguments.batch_tokens)
+            ours, theirs = sides(model, words, questions, arguments.batch_tokens)
             found, mine, best, size = alternate(ours, theirs, sizes, arguments.rounds)
             line = f"{name:18s}{shots:5d} {mine:8.2f} {found.asked / mine:9.0f}"
             if sizes:
@@ -105,8 +105,6 @@ def build(shape: str, device: str, dtype):
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
-    from maple.smoke.models import make_tokeniser
-
     torch.manual_seed(0)
     config = MistralConfig(
         **SHAPES[shape],
@@ -118,9 +116,15 @@ def build(shape: str, device: str, dtype):
     )
     with torch.device(device):
         model = MistralForCausalLM(config).to(dtype).eval()
-    tokeniser = make_tokeniser()
-    tokeniser.pad_token = tokeniser.eos_token
-    return model, tokeniser
+    return model, tokeniser()
+
+
+def tokeniser():
+    from maple.smoke.models import make_tokeniser
+
+    made = make_tokeniser()
+    made.pad_token = made.eos_token
+    return made
 
 
 # -- What is asked ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ are the median over the rounds of tokens per second of optimiser steps, the firs
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import gc
@@ -26,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from benchmarks import throughput
 
 # hidden, layers, heads, kv heads, intermediate, vocabulary, sliding window
 SHAPES = {
@@ -71,22 +72,8 @@ def main() -> None:
                 if arguments.csv:
                     storage.write_csv(Path(arguments.csv), results, list(results[0]))
                 if arguments.throughput:
-                    remember(results, Path(arguments.throughput))
-
-
-def remember(results: list[dict], path: Path) -> None:
-    """Our speeds into the table that `make plan` reads, in place of those measured before in the same setting."""
-    from maple.core import storage
-
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        columns, rows = list(reader.fieldnames), list(reader)
-    setting = lambda row: tuple(str(row[key]) for key in ("device", "shape", "bits", "rank", "path", "checkpointing"))  # noqa: E731
-    table = {setting(row): row for row in rows}
-    for result in results:
-        if result["path"]:
-            table[setting(result)] = {key: (result | {"source": "benchmarks/train.py"})[key] for key in columns}
-    storage.write_csv(path, [table[key] for key in sorted(table)], columns)
+                    ours = [row | {"work": "train", "source": "benchmarks/train.py"} for row in results if row["path"]]
+                    throughput.remember(ours, Path(arguments.throughput))
 
 
 def parse() -> argparse.Namespace:
@@ -135,7 +122,6 @@ class World:
     """The model on disk, the rows in memory, and how to load a fresh LoRA model."""
 
     def __init__(self, arguments: argparse.Namespace, scratch: Path):
-        import pyarrow as pa
         import torch
         import transformers
 
@@ -180,16 +166,7 @@ class World:
             divergence_bound=1e9,
         )
         rows = realistic_rows(BATCH_ROWS * arguments.steps, vocabulary, random.Random(0))
-        schema = pa.schema(
-            [
-                ("input_ids", pa.list_(pa.int32())),
-                ("answer_start", pa.int32()),
-                ("language", pa.string()),
-                ("id", pa.string()),
-            ]
-        )
-        with pa.ipc.new_file(str(scratch / "rows.arrow"), schema) as writer:
-            writer.write_table(pa.table(rows, schema=schema))
+        save_rows(rows, scratch / "rows.arrow")
         self.rows = batches.Rows(scratch / "rows.arrow")
         # The order in which every system takes the rows.
         self.plan = batches.steps(len(self.rows), BATCH_ROWS, 1, arguments.steps, 42)
@@ -220,6 +197,16 @@ def realistic_rows(count: int, vocabulary: int, rng: random.Random) -> dict[str,
         rows["language"].append("en")
         rows["id"].append(str(number))
     return rows
+
+
+def save_rows(rows: dict[str, list], path: Path) -> None:
+    """As the prepare stage writes them."""
+    import pyarrow as pa
+
+    kinds = {"input_ids": pa.list_(pa.int32()), "answer_start": pa.int32(), "language": pa.string(), "id": pa.string()}
+    schema = pa.schema(list(kinds.items()))
+    with pa.ipc.new_file(str(path), schema) as writer:
+        writer.write_table(pa.table(rows, schema=schema))
 
 
 @dataclasses.dataclass
@@ -256,7 +243,8 @@ def ours(world: World, bits: int, rank: int, path: str) -> Run:
     return Run(differences(stamps), column("loss"), column("answer_tokens"), column("tokens"), memory[0])
 
 
-def trl(world: World, bits: int, rank: int, batching: str, mixed: bool, micro: int) -> Run:
+def trl(world: World, bits: int, rank: int, batching: str, mixed: bool, micro: int, rows: int = BATCH_ROWS) -> Run:
+    """One epoch of TRL; `rows` per optimiser step, as ours."""
     from trl import SFTConfig, SFTTrainer
 
     examples = world.examples()
@@ -273,7 +261,7 @@ def trl(world: World, bits: int, rank: int, batching: str, mixed: bool, micro: i
             for e in examples
         ]
     else:
-        accumulate = BATCH_ROWS // micro
+        accumulate = rows // micro
         columns = [labelled(e) for e in examples]
     options = SFTConfig(
         **common(world, micro, accumulate, mixed),
