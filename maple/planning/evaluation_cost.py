@@ -53,10 +53,15 @@ def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:
     return examples, read, written
 
 
-def assumed_hours(evaluation: Evaluation, model: str, shape: Shape, bits: int, device: Device) -> float:
+def work(evaluation: Evaluation, model: str, bits: int) -> float:
+    """Tokens of one model's evaluation, each counted by how slowly it goes: passes over a token at the peak rate."""
     _, read, written = tokens(evaluation, model)
+    return read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU
+
+
+def assumed_hours(evaluation: Evaluation, model: str, shape: Shape, bits: int, device: Device) -> float:
     peak = device.bf16_tflops * 1e12
-    return shape.forward_flops * (read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU) / peak / 3600
+    return shape.forward_flops * work(evaluation, model, bits) / peak / 3600
 
 
 def hours_of(bills: Mapping[tuple[str, str], dict[str, Any]], base: str) -> float | None:

@@ -173,7 +173,7 @@ class Measured(Printed):
     def _one(self, configuration: Configuration, column: str, codes: str) -> Quantity:
         if codes == "all":
             found = self.results.score(configuration, column)
-        elif self.results.languages(column, keep := lambda code: _in(code, codes)):
+        elif self.results.languages(column, keep := lambda code: is_among(code, codes)):
             found = self.results.score_among(configuration, column, keep)
         else:
             raise NoScore(f"no {codes} languages are scored in {column}")
@@ -182,7 +182,8 @@ class Measured(Printed):
         return found
 
 
-def _in(code: str, codes: str) -> bool:
+def is_among(code: str, codes: str) -> bool:
+    """Whether a word of claims.yaml (english, low, group1, ...) means a language."""
     language = languages.table()[code]
     return codes in ("english" if code == "en" else None, language.resource, f"group{language.group}")
 
@@ -347,20 +348,27 @@ def load(path: Path = PATH) -> dict[str, Any]:
     return content
 
 
-def check(content: dict[str, Any], results: Results) -> list[Checked]:
-    """Every claim on both sides; our p-values are corrected together."""
+def check(content: dict[str, Any], results: Results, only: str | None = None) -> list[Checked]:
+    """Every claim on both sides; our p-values are corrected together.
+
+    `only`: this one claim, from results that may hold no more than its part of the grid. Its p-values are corrected as
+    strictly as if no comparison of the other claims had come out: what it then finds, the whole grid finds too.
+    """
     views = {"published": Printed(), "ours": Measured(results)}
     asked = {side: [] for side in views}
     for claim in content["claims"]:
-        arguments = _check(claim["check"], results.params)
+        words = arguments(claim["check"], results.params)
         for side, view in views.items():
-            asked[side].append(list(TESTS[arguments.test](arguments, view)))
+            found = list(TESTS[words.test](words, view))
+            if only not in (None, claim["id"]):
+                found = [replace(comparison, quantity=None, p=1.0) for comparison in found]
+            asked[side].append(found)
     judged = {
         side: _judge(found, results.params.tables.confidence, content["minimum_examples"])
         for side, found in asked.items()
     }
     label = results.label.split(":")[0].lower() if results.label else None
-    return [
+    checked = [
         Checked(
             id=claim["id"],
             statement=claim["statement"],
@@ -373,9 +381,11 @@ def check(content: dict[str, Any], results: Results) -> list[Checked]:
         )
         for place, claim in enumerate(content["claims"])
     ]
+    return [claim for claim in checked if only in (None, claim.id)]
 
 
-def _check(words: dict[str, Any], params: Params) -> Check:
+def arguments(words: dict[str, Any], params: Params) -> Check:
+    """The `check` of a claim with its defaults filled in."""
     return Check(
         test=words["test"],
         columns=_listed(words["columns"]),
@@ -416,7 +426,8 @@ def _judge(groups: list[list[Comparison]], confidence: float, minimum: int) -> l
 def _p(comparison: Comparison, regions: Sequence[tuple[float, float]]) -> float | None:
     """P-value of "the quantity lies in none of the regions"; None for printed numbers."""
     if comparison.quantity is None or comparison.quantity.replicates is None:
-        return None
+        # 1 where `check` puts another claim's comparison aside, which counts in the correction all the same.
+        return comparison.p
     q = comparison.quantity
     found = [max(_or(q.p_at_most, low), _or(q.p_at_least, high)) for low, high in regions]
     # Either of two sides will do: twice the smaller.
@@ -502,7 +513,7 @@ def as_markdown(checked: list[Checked], label: str | None) -> str:
     for claim in checked:
         needed = "every comparison" if claim.need == "all" else "one comparison"
         behind = [
-            [side, c.text, c.region.text, *_figures(c), c.verdict, c.why]
+            [side, c.text, c.region.text, *figures(c), c.verdict, c.why]
             for side in ("published", "ours")
             for c in getattr(claim, side)
         ]
@@ -512,7 +523,8 @@ def as_markdown(checked: list[Checked], label: str | None) -> str:
     return "".join(parts)
 
 
-def _figures(comparison: Comparison) -> list[str]:
+def figures(comparison: Comparison) -> list[str]:
+    """value, low, high, p as text; `missing` where there is no score."""
     if comparison.quantity is None:
         return ["missing", "", "", ""]
     numbers = [rounded(number, 4) for number in (comparison.quantity.value, comparison.low, comparison.high)]

@@ -198,6 +198,37 @@ def test_another_normalisation_runs_the_scores_and_what_follows(finished):
     assert {"score", "score_experiment"} <= stale and not {"train", "answer", "answer_base", "judge"} & stale
 
 
+EVERY_CLAIM = """
+import json
+from maple.config import params
+from maple.parts import parts
+from maple.results import claims
+from stages import part
+
+smoke, content, found = params.load("smoke"), claims.load(), {}
+for claim in content["claims"]:
+    try:
+        exact = parts.of_claim(claim, smoke, content["minimum_examples"])[0]
+    except parts.MapleError:
+        found[claim["id"]] = "cannot tell (smoke)"
+        continue
+    results = part.results(smoke, exact, smoke.work / "claims" / claim["id"])
+    found[claim["id"]] = claims.check(content, results, only=claim["id"])[0].verdict("ours")
+print(json.dumps(found))
+"""
+
+
+def test_every_claim_gets_from_its_part_alone_the_verdict_of_the_whole_grid(finished):
+    whole = json.loads((finished / "paper_tables/regenerated/smoke/compare/claims.json").read_text())["claims"]
+    told = run(finished, sys.executable, "-c", EVERY_CLAIM)
+    assert json.loads(told.splitlines()[-1]) == {claim["id"]: claim["ours"]["verdict"] for claim in whole}
+
+
+def test_a_claim_on_a_finished_grid_trains_and_asks_nothing(finished):
+    told = run(finished, sys.executable, "-m", "stages.claim", "--claim", "mistral-above-gpt4-and-palm2")
+    assert ran(told) == [] and "on ours: " in told
+
+
 def test_a_run_says_whether_it_gave_the_committed_bytes(finished):
     identical = [sys.executable, "-m", "stages.identical"]
     said = run(finished, *identical)
