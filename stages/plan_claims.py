@@ -41,12 +41,12 @@ def table(params, content, device, again):
     """All claims, a line each: the exact part and the smallest."""
     from tabulate import tabulate
 
-    rows = []
+    rows, without = [], {}
     for claim in content["claims"]:
         try:
             found = parts.of_claim(claim, params, content["minimum_examples"])
         except MapleError as error:
-            rows.append([claim["id"], "cannot tell here:", error.why])
+            without.setdefault(error.why, []).append(claim["id"])
             continue
         rows.append([claim["id"]])
         for part in (found[0], found[-1]):
@@ -55,6 +55,8 @@ def table(params, content, device, again):
     header = ["claim", "cells", "models asked", "hours", "price"]
     header += [f"smallest: {word}" for word in header[1:]]
     print(tabulate(rows, header, disable_numparse=True, colalign=("left",) + ("right",) * 8))
+    for why, names in without.items():
+        print(f"\nnot with this profile: {', '.join(names)}: {why}")
     print("\nmake plan CLAIM=... shows a claim's parts; claims share cells, so together they cost less than their sum")
 
 

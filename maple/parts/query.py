@@ -47,6 +47,9 @@ class Noting(claims.Measured):
         self.params = params
         self.reads: list[Read] = []
 
+    def datasets(self) -> list[str]:
+        return [name for name in claims.Printed.datasets(self) if name in self.params.grid.datasets]
+
     def score(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
         self._check_grid(model, dataset)
         return self._note(model, dataset, column, codes, configurations)

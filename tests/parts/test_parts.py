@@ -11,7 +11,7 @@ from maple.core import storage
 from maple.core.errors import MapleError
 from maple.parts import answers, cost, parts, query
 from maple.planning import plan
-from maple.results import claims, collect, tables
+from maple.results import claims, tables
 
 CONTENT = claims.load()
 CLAIMS = {claim["id"]: claim for claim in CONTENT["claims"]}
@@ -102,25 +102,6 @@ def judged(whole):
     return {claim.id: claim for claim in claims.check(CONTENT, tables.Results(whole, small()))}
 
 
-def restricted(whole, part, folder):
-    """What collecting the part alone would have given."""
-    sheets = {task: options.languages for task, options in part.params.evaluation.tasks.items()}
-    scores = [s for s in whole.scores if s.name in part.names and s.language in sheets.get(s.task, [])]
-
-    def groups():
-        for task, codes in sheets.items():
-            for code in codes:
-                found = whole.examples(task, code)
-                by_name = {name: dict(zip(found.ids, row.tolist())) for name, row in zip(found.names, found.scores)}
-                yield task, code, {name: by_name[name] for name in part.names}
-
-    folder.mkdir()
-    collect.write_examples(folder / "examples.parquet", groups())
-    records = {name: whole.records[name] for name in part.names}
-    collect.write(folder, "paper", part.names, [], records, scores)
-    return tables.Results(collect.load(folder), part.params)
-
-
 @pytest.fixture(scope="module")
 def results_of(whole, tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("parts"), {}
@@ -128,7 +109,7 @@ def results_of(whole, tmp_path_factory):
     def results(part):
         key = storage.fingerprint([part.names, dataclasses.asdict(part.params)])
         if key not in made:
-            made[key] = restricted(whole, part, folder / key)
+            made[key] = tables.Results(synthetic.part(whole, part.params, part.names, folder / key), part.params)
         return made[key]
 
     return results
