@@ -24,7 +24,7 @@ def main(params, arguments):
     part.make(params, chosen)
     folder = params.work / "claims" / claim["id"] / chosen.choice
     results = part.results(params, chosen, folder)
-    checked = claims.check(content, results, only=claim["id"])
+    checked = [found for found in claims.check(content, results) if found.id == claim["id"]]
     storage.write_json(folder / "claims.json", claims.as_json(params.profile, checked))
     storage.write_text(folder / "claims.md", claims.as_markdown(checked, results.label))
     print(evidence(checked[0], chosen))

@@ -7,9 +7,12 @@ instance whether "Mistral minus Llama on XNLI" lies above 0.02. There are three 
     does not hold   it surely lies in the opposite region
     cannot tell     neither; a difference that was not found is never taken for equality
 
-For our numbers, "surely" means two things: the bootstrap interval lies in the region, and the p-value, corrected for
-all comparisons of all claims (Holm), is below 1 - confidence. The published numbers carry print rounding only, so there
-it means that no rounding can change the answer.
+For our numbers, "surely" means two things: the bootstrap interval lies in the region, and the corrected p-value is below
+1 - confidence. The published numbers carry print rounding only, so there it means that no rounding can change the answer.
+
+P-values are corrected for the number of claims, and inside a claim only where one comparison decides alone (`levels`).
+So a verdict depends on no other claim's scores: the part of a grid that a claim reads gives the verdict of the whole.
+docs/CLAIMS.md has the error rates and the power that follow.
 """
 
 import math
@@ -23,7 +26,6 @@ import yaml
 
 from maple.config.params import Params
 from maple.core.errors import MapleError, nearest
-from maple.metrics.bootstrap import holm
 from maple.results import published
 from maple.results.quantities import Quantity, combine, mean
 from maple.results.render import Table, to_markdown
@@ -134,6 +136,9 @@ class Printed:
     def datasets(self) -> list[str]:
         """The training sets among which a model's best one is looked for."""
         return published.paper()["grid"]["datasets"]
+
+    def best(self, quantities: Sequence[Quantity]) -> Quantity:
+        return max(quantities, key=lambda quantity: quantity.value)
 
 
 class Measured(Printed):
@@ -278,7 +283,7 @@ def _above_baseline(check: Check, view: Printed) -> Iterator[Comparison]:
         found = [view.score(model, dataset, column, codes, check.configurations) for dataset in view.datasets()]
         if not found:
             raise NoScore("our grid has none of the paper's training sets")
-        return max(found, key=lambda quantity: quantity.value)
+        return view.best(found)
 
     for (model, column, codes), baseline in product(check.scores(), check.baselines):
         text = f"{_place(model, column, codes, check)}: best - {baseline}"
@@ -355,27 +360,28 @@ def load(path: Path = PATH) -> dict[str, Any]:
     return content
 
 
-def check(content: dict[str, Any], results: Results, only: str | None = None) -> list[Checked]:
-    """Every claim on both sides; our p-values are corrected together.
-
-    `only`: this one claim, from results that may hold no more than its part of the grid. Its p-values are corrected as
-    strictly as if no comparison of the other claims had come out: what it then finds, the whole grid finds too.
-    """
+def check(content: dict[str, Any], results: Results) -> list[Checked]:
+    """Every claim on both sides."""
     views = {"published": Printed(), "ours": Measured(results)}
     asked = {side: [] for side in views}
     for claim in content["claims"]:
-        words = arguments(claim["check"], results.params)
+        of_test = arguments(claim["check"], results.params)
         for side, view in views.items():
-            found = list(TESTS[words.test](words, view))
-            if only not in (None, claim["id"]):
-                found = [replace(comparison, quantity=None, p=1.0) for comparison in found]
-            asked[side].append(found)
+            asked[side].append(list(TESTS[of_test.test](of_test, view)))
     judged = {
-        side: _judge(found, results.params.tables.confidence, content["minimum_examples"])
-        for side, found in asked.items()
+        side: [
+            _judge(
+                group,
+                levels(claim["check"].get("need", "all"), len(group), len(content["claims"])),
+                results.params.tables.confidence,
+                content["minimum_examples"],
+            )
+            for claim, group in zip(content["claims"], groups)
+        ]
+        for side, groups in asked.items()
     }
     label = results.label.split(":")[0].lower() if results.label else None
-    checked = [
+    return [
         Checked(
             id=claim["id"],
             statement=claim["statement"],
@@ -388,7 +394,6 @@ def check(content: dict[str, Any], results: Results, only: str | None = None) ->
         )
         for place, claim in enumerate(content["claims"])
     ]
-    return [claim for claim in checked if only in (None, claim.id)]
 
 
 def arguments(words: dict[str, Any], params: Params) -> Check:
@@ -412,45 +417,51 @@ def _listed(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _judge(groups: list[list[Comparison]], confidence: float, minimum: int) -> list[list[Comparison]]:
-    """Fill in interval, corrected p and verdict of every comparison."""
-    flat = [comparison for group in groups for comparison in group]
-    holding = iter(holm([p for c in flat if (p := _p(c, [c.region.holds])) is not None]))
-    failing = iter(holm([p for c in flat if (p := _p(c, c.region.fails)) is not None]))
-    judged = []
-    for group in groups:
-        judged.append([])
-        for comparison in group:
-            p = (
-                (next(holding), next(failing))
-                if _p(comparison, [comparison.region.holds]) is not None
-                else (None, None)
-            )
-            judged[-1].append(_verdict(comparison, confidence, minimum, *p))
-    return judged
+@dataclass(frozen=True)
+class Levels:
+    """By what p-values are multiplied before they are held against 1 - confidence."""
+
+    holds: int
+    fails: int
 
 
-def _p(comparison: Comparison, regions: Sequence[tuple[float, float]]) -> float | None:
-    """P-value of "the quantity lies in none of the regions"; None for printed numbers."""
-    if comparison.quantity is None or comparison.quantity.replicates is None:
-        # 1 where `check` puts another claim's comparison aside, which counts in the correction all the same.
-        return comparison.p
+def levels(need: str, comparisons: int, claims: int) -> Levels:
+    """Bonferroni over claims; inside a claim over its comparisons, but only for the answer that one of them decides.
+
+    Where every comparison must agree, the least sure of them is as sure as a single test (Berger 1982, intersection-union
+    tests); where one is enough, the surest of many is found by luck.
+
+    >>> levels("all", comparisons=24, claims=18)
+    Levels(holds=18, fails=432)
+    """
+    alone, together = claims * comparisons, claims
+    return Levels(alone, together) if need == "any" else Levels(together, alone)
+
+
+def _judge(group: list[Comparison], corrected: Levels, confidence: float, minimum: int) -> list[Comparison]:
+    """Fill in interval, corrected p and verdict of every comparison of a claim."""
+    return [_verdict(comparison, corrected, confidence, minimum) for comparison in group]
+
+
+def _p(comparison: Comparison, regions: Sequence[tuple[float, float]], tests: int) -> float | None:
+    """P-value of "the quantity lies in none of the regions", corrected for `tests`; None for printed numbers."""
     q = comparison.quantity
+    if q.replicates is None:
+        return None
     found = [max(_or(q.p_at_most, low), _or(q.p_at_least, high)) for low, high in regions]
     # Either of two sides will do: twice the smaller.
-    return min(1.0, len(found) * min(found))
+    return min(1.0, tests * len(found) * min(found))
 
 
 def _or(p_of: Callable[[float], float], bound: float) -> float:
     return 0.0 if math.isinf(bound) else p_of(bound)
 
 
-def _verdict(
-    comparison: Comparison, confidence: float, minimum: int, p: float | None, p_fails: float | None
-) -> Comparison:
+def _verdict(comparison: Comparison, corrected: Levels, confidence: float, minimum: int) -> Comparison:
     quantity, region = comparison.quantity, comparison.region
     if quantity is None:
         return comparison
+    p, p_fails = _p(comparison, [region.holds], corrected.holds), _p(comparison, region.fails, corrected.fails)
     _, low, high = quantity.interval(confidence)
     found = replace(comparison, low=round(low, 9), high=round(high, 9), p=p)
     if quantity.n is not None and quantity.n < minimum:
@@ -513,7 +524,8 @@ def as_markdown(checked: list[Checked], label: str | None) -> str:
     ]
     header = ["claim", "statement", "source", "on the paper's numbers", "on ours", "what is missing on ours"]
     notes = [
-        "Ours: paired bootstrap over examples; p-values corrected for all comparisons together (Holm).",
+        "Ours: paired bootstrap; p-values corrected for the number of claims, and inside a claim where one comparison "
+        "decides alone (docs/CLAIMS.md).",
         "The paper's: print rounding only, since it gives neither examples nor intervals.",
     ]
     parts = ["# The paper's claims\n\n", to_markdown(Table("Verdicts", header, rows, notes=notes, label=label))]

@@ -25,6 +25,10 @@ def exact(name, params=None):
     return parts.of_claim(CLAIMS[name], params or profile(), CONTENT["minimum_examples"])[0]
 
 
+def check(name, results):
+    return next(claim for claim in claims.check(CONTENT, results) if claim.id == name)
+
+
 def tasks(part):
     return {task: len(options.languages) for task, options in part.params.evaluation.tasks.items()}
 
@@ -117,7 +121,7 @@ def results_of(whole, tmp_path_factory):
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_the_verdict_from_the_part_alone_is_the_whole_grids(name, judged, results_of):
-    found = claims.check(CONTENT, results_of(exact(name, small())), only=name)[0]
+    found = check(name, results_of(exact(name, small())))
     assert found.verdict("ours") == judged[name].verdict("ours")
     values = [[c.quantity.value for c in claim.ours] for claim in (found, judged[name])]
     assert values[0] == pytest.approx(values[1], abs=1e-9)
@@ -127,20 +131,8 @@ def test_the_verdict_from_the_part_alone_is_the_whole_grids(name, judged, result
 def test_the_smallest_part_has_the_scores_of_its_comparisons(name, results_of):
     smallest = parts.of_claim(CLAIMS[name], small(), 100)[-1]
     assert smallest.choice == parts.SMALLEST
-    found = claims.check(CONTENT, results_of(smallest), only=name)[0]
+    found = check(name, results_of(smallest))
     assert any(comparison.quantity for comparison in found.ours)
-
-
-def test_alone_a_claim_is_corrected_as_strictly_as_among_the_others(whole):
-    """Holm's factors fall with each smaller p-value; with none but its own, a claim gets the largest ones."""
-    results = tables.Results(whole, small())
-    name = "groups-alike"
-    alone = claims.check(CONTENT, results, only=name)[0]
-    free = claims.check({**CONTENT, "claims": [CLAIMS[name]]}, results)[0]
-    among = next(claim for claim in claims.check(CONTENT, results) if claim.id == name)
-    for own, others, few in zip(alone.ours, among.ours, free.ours, strict=True):
-        assert own.p >= others.p >= few.p
-    assert any(own.p > few.p for own, few in zip(alone.ours, free.ours))
 
 
 # -- Cheaper parts and what they cost ----------------------------------------------------------------------------------

@@ -213,7 +213,8 @@ for claim in content["claims"]:
         found[claim["id"]] = "cannot tell (smoke)"
         continue
     results = part.results(smoke, exact, smoke.work / "claims" / claim["id"])
-    found[claim["id"]] = claims.check(content, results, only=claim["id"])[0].verdict("ours")
+    checked = {checked.id: checked for checked in claims.check(content, results)}
+    found[claim["id"]] = checked[claim["id"]].verdict("ours")
 print(json.dumps(found))
 """
 
