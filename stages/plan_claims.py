@@ -4,7 +4,7 @@ from maple.core.errors import MapleError
 from maple.core.progress import duration
 from maple.parts import cost, parts, query
 from maple.planning import plan
-from maple.results import claims
+from maple.results import claims, collect, power
 
 
 def main(params, name):
@@ -16,15 +16,19 @@ def main(params, name):
     print(
         f"{params.profile} profile{' (SMOKE)' if params.is_smoke else ''}, on {device.name} ({whose}); done work costs nothing"
     )
+    collected = params.artifacts / "collected"
+    spread = power.measured(collect.load(collected)) if (collected / "cells.json").is_file() else power.ASSUMED
     print()
     if name == "all":
-        table(params, content, device, again)
+        table(params, content, device, again, spread)
     else:
-        one(params, content, query.claim_named(content, name), device, again)
+        one(params, content, query.claim_named(content, name), device, again, spread)
+    whence = "assumed (maple/results/power.py)" if spread is power.ASSUMED else "measured in finished cells"
+    print(f"power: what 80 of 100 runs find; the spread of examples is {whence}")
     print("prices are assumed: benchmarks/devices.csv; the judge and preparation come on top")
 
 
-def one(params, content, claim, device, again):
+def one(params, content, claim, device, again, spread):
     """A claim, the parts that can decide it, and what each costs and gives up."""
     print(f"{claim['id']}: {claim['statement']} ({claim['source']})")
     for why in parts.lacking(claim, params):
@@ -32,12 +36,13 @@ def one(params, content, claim, device, again):
     for part in parts.of_claim(claim, params, content["minimum_examples"]):
         print(f"\n{line(part.choice, cost.of(part, params, device, again))}")
         print(f"  gives up: {part.gives_up}")
+        print(f"  power: {power_of(claim, part, spread)[0]}")
         print(f"  cells: {cells(part)}")
         print(f"  asks: {asks(part)}")
     print(f"\nnext: make claim CLAIM={claim['id']} PROFILE={params.profile} PART={parts.EXACT}")
 
 
-def table(params, content, device, again):
+def table(params, content, device, again, spread):
     """All claims, a line each: the exact part and the smallest."""
     from tabulate import tabulate
 
@@ -51,13 +56,25 @@ def table(params, content, device, again):
         rows.append([claim["id"]])
         for part in (found[0], found[-1]):
             spent = cost.of(part, params, device, again)
-            rows[-1] += [spent.cells, spent.models, f"{spent.hours:,.1f}", f"{spent.price:,.0f}"]
-    header = ["claim", "cells", "models asked", "hours", "price"]
-    header += [f"smallest: {word}" for word in header[1:]]
-    print(tabulate(rows, header, disable_numparse=True, colalign=("left",) + ("right",) * 8))
+            rows[-1] += [spent.cells, f"{spent.hours:,.1f}", f"{spent.price:,.0f}", *power_of(claim, part, spread)[1:]]
+    header = ["claim", *["cells", "hours", "price", "finds", "tells\nfrom none"] * 2]
+    header[6] = f"{parts.SMALLEST}:\ncells"
+    print(tabulate(rows, header, disable_numparse=True, colalign=("left",) + ("right",) * 10))
+    print(
+        "\nfinds: the smallest effect that is found; tells from none: the smallest margin within which none is recognised"
+    )
     for why, names in without.items():
         print(f"\nnot with this profile: {', '.join(names)}: {why}")
-    print("\nmake plan CLAIM=... shows a claim's parts; claims share cells, so together they cost less than their sum")
+    print("make plan CLAIM=... shows a claim's parts; claims share cells, so together they cost less than their sum")
+
+
+def power_of(claim, part, spread):
+    """(in words, smallest effect found, smallest margin told from none) of a part."""
+    try:
+        found = power.of(claim, part.params, spread)
+    except ValueError as error:
+        return f"not known: {error}", "-", "-"
+    return found.text, f"{found.effect:.3f}", f"{found.margin:.3f}"
 
 
 def line(choice, spent):

@@ -12,6 +12,7 @@ from maple.core.errors import MapleError
 from maple.parts import answers, cost, parts, query
 from maple.planning import plan
 from maple.results import claims, tables
+from stages import plan_claims
 
 CONTENT = claims.load()
 CLAIMS = {claim["id"]: claim for claim in CONTENT["claims"]}
@@ -172,6 +173,27 @@ def test_the_whole_evaluation_costs_what_the_plan_says():
     assert spent.asking_hours == pytest.approx(sum(found.hours for found in plan.scorings(params, device)))
     assert spent.training_hours == pytest.approx(sum(line.hours for line in plan.lines(params, device)))
     assert (spent.cells, spent.models) == (120, 126)
+
+
+@pytest.mark.parametrize("name", ["paper", "v1"])
+def test_the_plan_of_all_claims_has_a_line_or_a_reason_for_each(name, capsys):
+    plan_claims.main(parameters.load(name), "all")
+    told = capsys.readouterr().out
+    lines = {
+        line.split()[0]: line.split() for line in told.splitlines() if line.split()[:1] and line.split()[0] in CLAIMS
+    }
+    without = [line for line in told.splitlines() if line.startswith("not with this profile")]
+    assert all(claim in lines or any(claim in line for line in without) for claim in CLAIMS)
+    assert (len(lines), len(without) > 0) == ((18, False) if name == "paper" else (9, True))
+    *_, effect, margin = lines["rank-helps-low-resource"]
+    assert float(margin) <= float(effect)
+
+
+def test_the_plan_of_a_claim_says_what_each_part_costs_gives_up_and_can_tell(capsys):
+    plan_claims.main(parameters.load("paper"), "groups-alike")
+    told = capsys.readouterr().out
+    assert told.count("gives up: ") == told.count("power: finds effects from ") == 6
+    assert "one-configuration: 4 cells, 4 to train" in told and "make claim CLAIM=groups-alike PROFILE=paper" in told
 
 
 # -- Answers -----------------------------------------------------------------------------------------------------------
