@@ -8,13 +8,13 @@ export TOKENIZERS_PARALLELISM := false
 CLAIM ?=
 CLAIMS ?=
 PART ?= exact
-# Further options of `make submit`, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
+# Further options of `make submit` and some others, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
 ARGS ?=
 WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce claim test test-gpu lint bills compare report verify-sources clean \
+.PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources clean \
 	submit status collect remote push pull experiments
 
 help: ## list the verbs
@@ -43,6 +43,9 @@ reproduce: check ## every stage of PROFILE, from download to report; shows the b
 
 claim: check ## decide one CLAIM from the part of PROFILE's grid that it reads; shows the bill and asks (smoke: 1 min)
 	python -m stages.claim --profile $(PROFILE) --claim $(CLAIM) --part $(PART)
+
+protocols: setup $(PIPELINE) ## Table 1 under the follow-up's protocol, which cells move (ARGS=--ask: asks the models too) (smoke: 5 s)
+	@python -m stages.protocols --profile $(PROFILE) $(ARGS)
 
 test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test

@@ -32,16 +32,19 @@ def make(params, part):
 
 def results(params, part, folder):
     """tables.Results of a part whose cells are made; answers, scores, judgements and collected.* in `folder`."""
-    places = answers_of(params, part, folder)
+    return scored(part.params, answers_of(params, part, folder), folder)
+
+
+def scored(params, places, folder):
+    """tables.Results of answer folders, by model; scores, judgements and what is collected of them in `folder`."""
     with Progress(len(places), "score", "models") as bar:
         for name, place in places.items():
-            score_record.score(place, part.params.evaluation, params.scoring, folder / "scores" / name)
+            score_record.score(place, params.evaluation, params.scoring, folder / "scores" / name)
             bar.advance(1, name)
-    if "alpaca_eval" in part.params.evaluation.tasks:
+    if "alpaca_eval" in params.evaluation.tasks:
         judge.judge(params, [place / judge.FILE for place in places.values()], folder / "judgements")
     folders = collect.Folders(lambda name: folder / "scores" / name, folder / "judgements")
-    found = collect.collect(part.params, folder / "collected", list(places), folders)
-    return tables.Results(found, part.params)
+    return tables.Results(collect.collect(params, folder / "collected", list(places), folders), params)
 
 
 def answers_of(params, part, folder) -> dict[str, Path]:

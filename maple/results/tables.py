@@ -279,6 +279,10 @@ def _notes(results: Results, name: str) -> list[str]:
         f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.",
         "Ours: baseline rows are quoted from the paper; they are not run here.",
     ]
+    if any(
+        "prompt:followup/" in s.signature or "metric:f1_abstractive" in s.signature for s in results.collected.scores
+    ):
+        notes.append("Ours: asked or scored by the protocol of the authors' follow-up (docs/DEVIATIONS.md).")
     if name == "table2":
         if results.params.judge.annotator == "stand-in":
             notes.append(f"Ours: {STAND_IN}.")
