@@ -8,6 +8,7 @@ No score comes of it: stages/score.py turns stored answers into scores, on any m
 """
 
 import dataclasses
+import gc
 
 from maple.answering import run
 from maple.config import bills, catalogue, command
@@ -46,6 +47,8 @@ def ask(params, name, destination, kept=None):
 
     work = (kept or params.work / "predictions") / subject.name
     record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
+    # A model holds itself in cycles; who asks several here needs its memory for the next one.
+    gc.collect()
     return subject, record, spent | {"batch_tokens": asked.batch_tokens, "unpack_4bit": asked.unpack_4bit}
 
 

@@ -21,6 +21,8 @@ PROFILES = Path("profiles")
 EXPERIMENT = "experiment"
 # Tasks whose metric has a documented fault that `scoring.repair` corrects: maple/metrics/qa.py.
 REPAIRED_METRICS = ("mlqa",)
+# What each changes: maple/tasks/protocols.py.
+PROTOCOLS = ("default", "followup")
 # Profiles and training sets name folders, stages and parts of commands.
 NAME = r"[a-z0-9][a-z0-9-]*"
 
@@ -187,7 +189,7 @@ class Evaluation:
     unpack_4bit: SwitchOrAuto
     base_precision: Literal["trained", "4", "8", "16"]
     path: Literal["shared", "plain"]
-    protocol: Literal["default", "followup"]
+    protocol: Literal[PROTOCOLS]
     tasks: Annotated[dict[Text, TaskOptions], AfterValidator(_some)]
 
 
@@ -197,7 +199,7 @@ class Scoring:
 
     normalisation: dict[Text, Literal["none", "bytes", "tokens"]]
     repair: Annotated[list[Literal[REPAIRED_METRICS]], AfterValidator(_distinct)]
-    protocol: Literal["default", "followup"] | None
+    protocol: Literal[PROTOCOLS] | None
 
 
 @block

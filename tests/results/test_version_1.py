@@ -1,14 +1,22 @@
 """The profile of the paper's first version: its tables say what it lacks, its claims that one cannot tell."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
+import answers
 import pytest
 import synthetic
 
-from maple import figures
+from maple import report
+from maple.config import bills
 from maple.config import params as parameters
+from maple.core import storage
 from maple.parts import parts
-from maple.results import analyses, claims, published, render, tables
+from maple.results import claims, tables
+from maple.results import compare as found
+from stages import compare, figures
+from stages import tables as tables_stage
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +39,21 @@ def test_table_1_has_the_rows_of_multialpaca_in_five_columns_and_says_missing_el
     assert len(ours) == 8 * 7 and printed["gpt-4", "xlsum"] == "0.25", "baselines stay as printed"
 
 
-def test_everything_that_is_made_of_a_grid_is_made_of_this_one(results, tmp_path):
-    for name in published.TABLES:
-        for text_of in render.FORMATS.values():
-            assert text_of(tables.regenerated(results, name))
-    assert len(tables.grid_csv(results).rows) == 36 * 8
-    assert all(tables.language_tables(results, task)[0].rows for task in results.params.evaluation.tasks)
-    assert analyses.all_of(results, {})["trainable"]
-    figures.write_all(figures.pictures(results, published.printed("table1")), tmp_path / "figures", label=None)
+def test_every_stage_after_collect_works_on_it(results, tmp_path, monkeypatch):
+    for shared in ("paper_tables/published", "paper_tables/claims.yaml", "profiles", "docs"):
+        (tmp_path / shared).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / shared).symlink_to(Path(shared).resolve())
+    shutil.copytree(results.collected.folder, tmp_path / results.params.artifacts / "collected")
+    monkeypatch.chdir(tmp_path)
+    names = list(results.collected.records)
+    answers.write(results.params, [names[0], names[-1]])
+    storage.write_text(bills.kept_path(results.params), synthetic.bills(names))
+    for stage in (tables_stage, figures, compare):
+        stage.main(results.params, None)
+    page = report.page(results.params)
+    assert tables.MISSING in page and "MultiAlpaca" in page
+    verdicts = found.from_json(storage.read_json(results.params.regenerated / "compare" / "compare.json"))
+    assert {v.verdict for v in verdicts if "alpaca" in v.row and "multialpaca" not in v.row} == {found.MISSING}
 
 
 def test_a_claim_is_judged_where_the_profile_has_its_cells_and_else_says_what_is_missing(results):

@@ -23,6 +23,11 @@ def changed(tmp_path: Path, old: str, new: str) -> params.Params:
     return params.parse(tmp_path / "params.yaml")
 
 
+def test_the_parameters_know_every_protocol_by_name():
+    assert set(params.PROTOCOLS) == set(protocols.PROTOCOLS)
+    assert {rule for protocol in protocols.PROTOCOLS.values() for rule in protocol.rules.values()} <= set(rules.RULES)
+
+
 # -- What it changes ---------------------------------------------------------------------------------------------------
 
 
