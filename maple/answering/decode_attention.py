@@ -1,4 +1,8 @@
-"""Attention while answers are written: what prompts share is stored once, and finished answers leave the batch."""
+"""Attention while answers are written: what prompts share is stored once, and finished answers leave the batch.
+
+Numbers of keys are rounded up to a multiple of ALIGNED, with keys of zeros that a bias of -inf hides: where rows do not
+begin at a multiple of 16 bytes, a GPU's products are several times slower.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +30,8 @@ class Part:
     prompts: np.ndarray  # places of their prompts among all that are being answered
     kept: list[KeysAndValues]  # per layer (key heads, rows, longest, width): of the rows' tokens
     own: list[KeysAndValues]  # per layer (key heads, prompts, places, width): of what was written
-    hidden: torch.Tensor  # (prompts, 1, longest): 0, or -inf for tokens that are not on the prompt's path
+    # (prompts, 1, prefix + longest + places): 0, or -inf for keys that a prompt does not see.
+    bias: torch.Tensor
 
 
 class Decoding:
@@ -37,8 +42,9 @@ class Decoding:
     each prompt its row and the place in it that the prompt ends at (-1: it ends in the prefix), sorted by row.
     """
 
-    # Places for written tokens, added this many at a time.
+    # Places for written tokens, added this many at a time: a multiple of ALIGNED.
     BLOCK = 64
+    ALIGNED = 8
 
     def __init__(
         self,
@@ -48,8 +54,11 @@ class Decoding:
         leaves: Sequence[tuple[int, int]],
         device: torch.device,
     ):
-        self.prefix, self.written, self._device = prefix, 0, device
-        longest = max(part.length for part in kept)
+        self.written, self._places, self._device = 0, self.BLOCK, device
+        # Of the prefix, per layer (key heads, tokens, width).
+        self._prefix = [tuple(self._padded(x[0]) for x in layer) for layer in zip(prefix.keys, prefix.values)]
+        self._before, self._prefix_length = self._round(prefix.length), prefix.length
+        longest = self._round(max(part.length for part in kept))
         self._depths, until = (np.zeros((len(rows), longest), np.int64) for _ in range(2))
         for number, row in enumerate(rows):
             self._depths[number, : len(row)], until[number, : len(row)] = row.depths, row.until
@@ -62,6 +71,12 @@ class Decoding:
     def at(self, depths: Sequence[int]) -> torch.Tensor:
         """Begin a step, which reads one token per prompt at these depths."""
         self.written += 1
+        if self.written > self._places:
+            self._places += self.BLOCK
+            for part in self._parts:
+                part.bias = F.pad(part.bias, (0, self.BLOCK), value=-torch.inf)
+        for part in self._parts:
+            part.bias[..., self.written - 1 - self._places] = 0
         self._at = np.array(depths)
         self._far: dict[tuple[int, int], torch.Tensor] = {}
         return torch.from_numpy(self._at).to(self._device)
@@ -84,7 +99,11 @@ class Decoding:
         self._parts, of_rows, of_prompts = [], [], []
         for count in np.unique(counts[counts > 0]):
             rows, prompts = np.flatnonzero(counts == count), np.flatnonzero(counts[self._rows] == count)
-            hidden = torch.from_numpy(~self._seen[prompts]).to(self._device)
+            seen = np.zeros((len(prompts), self._before + self._seen.shape[1] + self._places), bool)
+            seen[:, : self._prefix_length] = True
+            seen[:, self._before : -self._places] = self._seen[prompts]
+            seen[:, seen.shape[1] - self._places :][:, : self.written] = True
+            hidden = torch.from_numpy(~seen).to(self._device)
             bias = torch.zeros(hidden.shape, device=self._device).masked_fill_(hidden, -torch.inf)[:, None]
             self._parts.append(Part(rows, prompts, [], [], bias))
             of_rows.append(torch.tensor([place_of[number] for number in rows.tolist()], device=self._device))
@@ -124,44 +143,50 @@ class Decoding:
         own_keys, own_values = self._write(part, layer, key, value)
         block = query.reshape(shared, number, -1, width)
         of_row = (block @ keys.transpose(2, 3)).view(shared, count, heads, -1)
-        scores = [of_row + part.hidden.to(of_row.dtype), query @ own_keys.transpose(2, 3)]
-        if self.prefix.length:
-            of_prefix = query.reshape(shared, -1, width) @ self.prefix.keys[layer][0].transpose(1, 2)
+        scores = [of_row, query @ own_keys.transpose(2, 3)]
+        if self._before:
+            of_prefix = query.reshape(shared, -1, width) @ self._prefix[layer][0].transpose(1, 2)
             scores.insert(0, of_prefix.view(shared, count, heads, -1))
         sizes = [score.shape[-1] for score in scores]
-        weights = torch.cat(scores, -1).float()
+        weights = torch.cat(scores, -1) + part.bias[..., : sum(sizes)]
         if window is not None and self._at.max() >= window:
-            weights += self._too_far(part, window)
+            weights += self._too_far(part, window)[..., : sum(sizes)]
         *of_prefix, of_row, of_own = weights.softmax(-1).to(value.dtype).split(sizes, -1)
         out = of_own @ own_values
         out += (of_row.reshape(shared, number, -1, sizes[-2]) @ values).view(out.shape)
         if of_prefix:
-            out += (of_prefix[0].reshape(shared, -1, sizes[0]) @ self.prefix.values[layer][0]).view(out.shape)
+            out += (of_prefix[0].reshape(shared, -1, sizes[0]) @ self._prefix[layer][1]).view(out.shape)
         return out
 
     def _write(self, part: Part, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeysAndValues:
         """The part's keys and values of written tokens, with those of this step."""
         if layer == len(part.own):
             # Zeros, not whatever memory held: 0 times not-a-number would pass every mask.
-            part.own.append(tuple(new.new_zeros(*new.shape[:2], self.BLOCK, new.shape[2]) for new in (key, value)))
-        elif self.written > part.own[layer][0].shape[2]:
+            part.own.append(tuple(new.new_zeros(*new.shape[:2], self._places, new.shape[2]) for new in (key, value)))
+        elif self._places > part.own[layer][0].shape[2]:
             part.own[layer] = tuple(F.pad(known, (0, 0, 0, self.BLOCK)) for known in part.own[layer])
         for known, new in zip(part.own[layer], (key, value)):
             known[:, :, self.written - 1] = new
         keys, values = part.own[layer]
-        return keys[:, :, : self.written], values[:, :, : self.written]
+        return keys[:, :, : self._round(self.written)], values[:, :, : self._round(self.written)]
 
     def _too_far(self, part: Part, window: int) -> torch.Tensor:
         """0, or -inf for what lies `window` tokens or more behind: (prompts, 1, all keys)."""
         key = (id(part), window)
         if key not in self._far:
             at, rows = self._at[part.prompts], self._rows[part.prompts]
-            prefix = np.broadcast_to(np.arange(self.prefix.length), (len(at), self.prefix.length))
-            own = at[:, None] - np.arange(self.written)[::-1]
+            prefix = np.broadcast_to(np.arange(self._before), (len(at), self._before))
+            own = at[:, None] + np.arange(self._places) - (self.written - 1)
             depths = np.concatenate([prefix, self._depths[rows], own], 1)
             far = torch.from_numpy(at[:, None] - depths >= window).to(self._device)
             self._far[key] = torch.zeros(far.shape, device=self._device).masked_fill_(far, -torch.inf)[:, None]
         return self._far[key]
+
+    def _round(self, count: int) -> int:
+        return -(-count // self.ALIGNED) * self.ALIGNED
+
+    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(x, (0, 0, 0, self._round(x.shape[1]) - x.shape[1]))
 
 
 def _taken(kept: Sequence[Prefix], longest: int) -> Layers:

@@ -29,6 +29,10 @@ def one_kernel(function: Callable) -> Callable:
             return function(x, *others)
         if compiled is None:
             compiled = torch.compile(function)
+        for tensor in (x, *others):
+            # One kernel for any number of tokens, whichever dimension they are; the width stays a constant.
+            for dimension in range(tensor.dim() - 1 if isinstance(tensor, torch.Tensor) else 0):
+                torch._dynamo.maybe_mark_dynamic(tensor, dimension)
         return compiled(x, *others)
 
     return call

@@ -6,6 +6,8 @@ what theirs does with the same roundings: the low-rank products in float32, all 
 says by how much.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -172,9 +174,15 @@ def _kept(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
     """
     if x.device.type != "cpu":
         drawn = torch.empty(x.shape, dtype=torch.bool, device=x.device)
-        return drawn.bernoulli_(1 - p, generator=torch.Generator(x.device).manual_seed(seed))
+        return drawn.bernoulli_(1 - p, generator=_generator(x.device).manual_seed(seed))
     drawn = np.frombuffer(np.random.Generator(np.random.SFC64(seed)).bytes(2 * x.numel()), dtype=np.uint16)
     return torch.from_numpy(drawn >= round(p * 65536)).view(x.shape)
+
+
+@functools.cache
+def _generator(device: torch.device) -> torch.Generator:
+    """One for all masks: on a GPU, to make a generator takes longer than to draw from it."""
+    return torch.Generator(device)
 
 
 def _norm(module, x: torch.Tensor) -> torch.Tensor:
