@@ -3,7 +3,7 @@
 So the judgement (maple/results/claims.py) stays the only place that says what a claim means.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,9 @@ class Noting(claims.Measured):
 
     def datasets(self) -> list[str]:
         return [name for name in claims.Printed.datasets(self) if name in self.params.grid.datasets]
+
+    def best(self, quantities: Sequence[Quantity]) -> Quantity:
+        return quantities[0]
 
     def score(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
         self._check_grid(model, dataset)
@@ -107,7 +110,9 @@ def tasks_of(params: Params, column: str) -> list[str]:
 
 def spoken(params: Params, task: str, codes: str) -> list[str]:
     """Languages of a task that a word of claims.yaml means."""
-    return [code for code in params.evaluation.tasks[task].languages if codes == "all" or claims.is_among(code, codes)]
+    return [
+        code for code in params.evaluation.tasks[task].languages if codes == "all" or code in claims.codes_of(codes)
+    ]
 
 
 def sheets(params: Params, reads: Iterable[Read]) -> dict[str, list[str]]:

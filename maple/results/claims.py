@@ -16,8 +16,9 @@ docs/CLAIMS.md has the error rates and the power that follow.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import yaml
 from maple.config.params import Params
 from maple.core.errors import MapleError, nearest
 from maple.results import published
-from maple.results.quantities import Quantity, combine, mean
+from maple.results.quantities import Quantity, choose, combine, mean
 from maple.results.render import Table, to_markdown
 from maple.results.tables import AVERAGE, PAPER_TASKS, Configuration, Results, rounded
 from maple.upstream import languages
@@ -146,26 +147,48 @@ class Measured(Printed):
 
     def __init__(self, results: Results):
         self.results = results
+        # Comparisons ask for the same scores again and again.
+        self._known: dict[tuple, Quantity] = {}
 
     def datasets(self) -> list[str]:
         return [name for name in super().datasets() if name in self.results.params.grid.datasets]
 
     def score(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
-        return mean(
-            [self._one(found, column, codes) for found in self._configurations(model, dataset, column, configurations)]
-        )
+        key = (model, dataset, column, codes, configurations)
+        if key not in self._known:
+            one = lambda found: self._one(found, column, codes)  # noqa: E731
+            self._known[key] = self._of(model, dataset, column, configurations, one)
+        return self._known[key]
 
     def before(self, model: str, dataset: str, column: str, codes: str, configurations: str) -> Quantity:
         """The base that the scored adapters stand on: same bits."""
-        bits = [found.bits for found in self._configurations(model, dataset, column, configurations)]
-        return mean([self._one(Configuration.base(model, b), column, codes) for b in bits])
+        base = lambda found: self._one(Configuration.base(model, found.bits), column, codes)  # noqa: E731
+        return self._of(model, dataset, column, configurations, base)
 
-    def _configurations(self, model: str, dataset: str, column: str, which: str) -> list[Configuration]:
+    def best(self, quantities: Sequence[Quantity]) -> Quantity:
+        first = max(range(len(quantities)), key=lambda place: quantities[place].value)
+        return choose(quantities, quantities, first).corrected
+
+    def _of(
+        self, model: str, dataset: str, column: str, which: str, score: Callable[[Configuration], Quantity]
+    ) -> Quantity:
+        """Mean over the grid, or at the best configuration, without what a score owes to having been chosen."""
         rows = self.results.rows.get((model, dataset), [])
-        found = [self.results.chosen(model, dataset, column)] if which == "best" else rows
-        if not rows or None in found:
+        if rows and which == "all":
+            return mean([score(configuration) for configuration in rows])
+        chosen = self.results.chosen(model, dataset, column)
+        if not rows or chosen is None:
             raise NoScore(f"our grid has no complete {model} on {dataset}")
-        return found
+        # Says what is missing there; other configurations may go without.
+        score(chosen)
+
+        def known(configuration: Configuration) -> Quantity | None:
+            try:
+                return score(configuration)
+            except NoScore:
+                return None
+
+        return self.results.choice(model, dataset, column, known).corrected
 
     def slope(self, model: str, column: str, codes: str, factor: str) -> Quantity:
         """Score at the highest rank (or bits) minus score at the lowest, on the fitted line over its log2."""
@@ -185,8 +208,8 @@ class Measured(Printed):
     def _one(self, configuration: Configuration, column: str, codes: str) -> Quantity:
         if codes == "all":
             found = self.results.score(configuration, column)
-        elif self.results.languages(column, keep := lambda code: is_among(code, codes)):
-            found = self.results.score_among(configuration, column, keep)
+        elif self.results.languages(column, codes_of(codes).__contains__):
+            found = self.results.score_among(configuration, column, codes_of(codes).__contains__)
         else:
             raise NoScore(f"no {codes} languages are scored in {column}")
         if found is None:
@@ -194,10 +217,14 @@ class Measured(Printed):
         return found
 
 
-def is_among(code: str, codes: str) -> bool:
-    """Whether a word of claims.yaml (english, low, group1, ...) means a language."""
-    language = languages.table()[code]
-    return codes in ("english" if code == "en" else None, language.resource, f"group{language.group}")
+@cache
+def codes_of(word: str) -> frozenset[str]:
+    """Codes of the languages that a word of claims.yaml means."""
+    return frozenset(
+        code
+        for code, language in languages.table().items()
+        if word in ("english" if code == "en" else None, language.resource, f"group{language.group}")
+    )
 
 
 # -- Tests: arguments to comparisons -------------------------------------------------------------------------------
@@ -360,40 +387,32 @@ def load(path: Path = PATH) -> dict[str, Any]:
     return content
 
 
-def check(content: dict[str, Any], results: Results) -> list[Checked]:
-    """Every claim on both sides."""
+def check(content: dict[str, Any], results: Results, only: Collection[str] = ()) -> list[Checked]:
+    """Every claim on both sides, or `only` those with these ids: their verdicts are the same, as `levels` says."""
     views = {"published": Printed(), "ours": Measured(results)}
-    asked = {side: [] for side in views}
-    for claim in content["claims"]:
-        of_test = arguments(claim["check"], results.params)
-        for side, view in views.items():
-            asked[side].append(list(TESTS[of_test.test](of_test, view)))
-    judged = {
-        side: [
-            _judge(
-                group,
-                levels(claim["check"].get("need", "all"), len(group), len(content["claims"])),
-                results.params.tables.confidence,
-                content["minimum_examples"],
-            )
-            for claim, group in zip(content["claims"], groups)
-        ]
-        for side, groups in asked.items()
-    }
     label = results.label.split(":")[0].lower() if results.label else None
-    return [
-        Checked(
-            id=claim["id"],
-            statement=claim["statement"],
-            source=claim["source"],
-            test=claim["check"]["test"],
-            need=claim["check"].get("need", "all"),
-            published=judged["published"][place],
-            ours=judged["ours"][place],
-            label=label,
+    checked = []
+    for claim in content["claims"]:
+        if only and claim["id"] not in only:
+            continue
+        of_test = arguments(claim["check"], results.params)
+        judged = {}
+        for side, view in views.items():
+            asked = list(TESTS[of_test.test](of_test, view))
+            corrected = levels(of_test.need, len(asked), len(content["claims"]))
+            judged[side] = _judge(asked, corrected, results.params.tables.confidence, content["minimum_examples"])
+        checked.append(
+            Checked(
+                id=claim["id"],
+                statement=claim["statement"],
+                source=claim["source"],
+                test=of_test.test,
+                need=of_test.need,
+                **judged,
+                label=label,
+            )
         )
-        for place, claim in enumerate(content["claims"])
-    ]
+    return checked
 
 
 def arguments(words: dict[str, Any], params: Params) -> Check:

@@ -18,7 +18,7 @@ in place of scores, so a claim and its power cannot part. All comparisons of a c
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -30,7 +30,7 @@ from maple.config.cell import Base, Cell
 from maple.config.params import Params
 from maple.results import claims, collect
 from maple.results.claims import BASE, Region
-from maple.results.quantities import Quantity
+from maple.results.quantities import Choice, Quantity
 from maple.results.tables import Configuration, Results
 
 # How often an effect should be found, by convention (Cohen 1988).
@@ -278,9 +278,17 @@ class Planned(Results):
         self.params = dataclasses.replace(params, grid=dataclasses.replace(params.grid, seeds=params.grid.seeds[:1]))
         self.noise = self.resampled = self.collected = Noise(self.params, spread)
         self.rows = self._rows()
+        self._scores = {}
 
     def chosen(self, model: str, dataset: str, column: str) -> Configuration | None:
         return next(iter(self.rows.get((model, dataset), [])), None)
+
+    def choice(
+        self, model: str, dataset: str, column: str, score: Callable[[Configuration], Quantity | None]
+    ) -> Choice | None:
+        chosen = self.chosen(model, dataset, column)
+        printed = score(chosen) if chosen else None
+        return Choice(printed, printed, 0.0) if printed else None
 
 
 class Asked(claims.Measured):

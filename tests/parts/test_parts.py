@@ -125,7 +125,8 @@ def test_the_verdict_from_the_part_alone_is_the_whole_grids(name, judged, result
     found = check(name, results_of(exact(name, small())))
     assert found.verdict("ours") == judged[name].verdict("ours")
     values = [[c.quantity.value for c in claim.ours] for claim in (found, judged[name])]
-    assert values[0] == pytest.approx(values[1], abs=1e-9)
+    # What a score owes to the choice is a mean of resamples in float32, whose sums depend on how many cells stand together.
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gap-sometimes-bridged", "english-can-take-a-hit", "rank-helps-low-resource"])
