@@ -4,13 +4,17 @@ VENV ?= .venv
 PROFILE ?= smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
-# Further options of `make submit`, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
+# A claim of paper_tables/claims.yaml for `make plan` and `make claim`, and which of its parts is run; CLAIMS=all plans each.
+CLAIM ?=
+CLAIMS ?=
+PART ?= exact
+# Further options of `make submit` and some others, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
 ARGS ?=
 WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce test test-gpu lint bills compare report verify-sources clean \
+.PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources clean \
 	submit status collect remote push pull experiments
 
 help: ## list the verbs
@@ -29,13 +33,19 @@ profile: setup ## a profile of your own, from the paper's: make profile NAME=min
 check: setup $(PIPELINE) ## what this machine lacks for PROFILE (default smoke), before anything starts (1 s)
 	python -m stages.check --profile $(PROFILE)
 
-plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, per cell and in all (3 s)
-	python -m stages.plan --profile $(PROFILE)
+plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, or of one CLAIM, or of each (CLAIMS=all) (3 s)
+	python -m stages.plan --profile $(PROFILE) $(addprefix --claim ,$(CLAIM)$(CLAIMS))
 
 reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
 	dvc repro $(PIPELINE)
 	@python -m stages.identical --profile $(PROFILE)
+
+claim: check ## decide one CLAIM from the part of PROFILE's grid that it reads; shows the bill and asks (smoke: 1 min)
+	python -m stages.claim --profile $(PROFILE) --claim $(CLAIM) --part $(PART)
+
+protocols: setup $(PIPELINE) ## Table 1 under the follow-up's protocol, which cells move (ARGS=--ask: asks the models too) (smoke: 5 s)
+	@python -m stages.protocols --profile $(PROFILE) $(ARGS)
 
 test: ## the tests, with what they need (10 min)
 	@VENV=$(VENV) bash requirements/install.sh test

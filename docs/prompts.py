@@ -28,7 +28,8 @@ space is part of them). Where the samples lack a language, the fields stand in b
 
 The paper states no prompt. `english` is the default: instructions in English, data in the task's language. `native` is
 all in the task's language. `harness` is lm-evaluation-harness's, for comparing scores. `texts` compares Belebele's
-answers themselves; `bactrian` asks AlpacaEval in the other training template. `evaluation.tasks.<task>.prompt_set`
+answers themselves; `bactrian` asks AlpacaEval in the other training template; `followup` is that of the authors' later paper
+(docs/DEVIATIONS.md). `evaluation.tasks.<task>.prompt_set`
 chooses; a set that lacks a language is an error.
 """
 

@@ -8,6 +8,7 @@ No score comes of it: stages/score.py turns stored answers into scores, on any m
 """
 
 import dataclasses
+import gc
 
 from maple.answering import run
 from maple.config import bills, catalogue, command
@@ -20,7 +21,16 @@ from maple.planning import auto
 
 
 def main(params, arguments):
-    subject, weights, adapter, quantisation = subject_of(params, arguments.name)
+    destination = params.folder("answers", arguments.name)
+    subject, record, spent = ask(params, arguments.name, destination)
+    bills.write(params, "answer", subject.name, spent)
+    count = sum(sheet["n"] for sheet in record["sheets"])
+    print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
+
+
+def ask(params, name, destination, kept=None):
+    """Write a model's answer folder; what `kept` (a folder, by default the stage's own) has answers to is not asked again."""
+    subject, weights, adapter, quantisation = subject_of(params, name)
 
     asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
 
@@ -35,14 +45,11 @@ def main(params, arguments):
             weights
         )
 
-    work = params.work / "predictions" / subject.name
-    destination = params.folder("answers", subject.name)
+    work = (kept or params.work / "predictions") / subject.name
     record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
-    bills.write(
-        params, "answer", subject.name, spent | {"batch_tokens": asked.batch_tokens, "unpack_4bit": asked.unpack_4bit}
-    )
-    count = sum(sheet["n"] for sheet in record["sheets"])
-    print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
+    # A model holds itself in cycles; who asks several here needs its memory for the next one.
+    gc.collect()
+    return subject, record, spent | {"batch_tokens": asked.batch_tokens, "unpack_4bit": asked.unpack_4bit}
 
 
 def subject_of(params, name):

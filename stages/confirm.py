@@ -15,7 +15,12 @@ from stages import plan
 def main(params, arguments):
     if params.is_smoke:
         return
-    plan.main(params, argparse.Namespace(cell=None))
+    plan.main(params, argparse.Namespace(cell=None, claim=None))
+    ask(params)
+
+
+def ask(params):
+    """Go on, or raise MapleError: asks at a terminal, unless YES=1 has answered."""
     if os.environ.get("YES") == "1":
         return
     if not sys.stdin.isatty():

@@ -15,16 +15,24 @@ from maple.judging import judgements, judges, length_control
 from maple.scoring import extraction
 from maple.tasks import alpaca_eval
 
+FILE = "alpaca_eval-en.jsonl.gz"
+
 
 def main(params, arguments):
-    settings = params.judge
     folders = [params.artifacts / "answers" / "grid", params.artifacts / "answers"]
-    paths = sorted(path for folder in folders for path in folder.glob("*/alpaca_eval-en.jsonl.gz"))
+    judge(
+        params, sorted(path for folder in folders for path in folder.glob(f"*/{FILE}")), params.artifacts / "judgements"
+    )
+
+
+def judge(params, paths, destination):
+    """Judge answer files of models, each in the folder of its model's name."""
+    settings = params.judge
     instructions, references = texts(params) if paths else ({}, {})
     endpoint = judges.endpoint_of(settings.annotator)
     store = judgements.JudgementStore(params.work / "judgements" / f"{settings.annotator}.jsonl")
     undecided = 0
-    with storage.folder(params.artifacts / "judgements") as out:
+    with storage.folder(destination) as out:
         for path in paths:
             name = path.parent.name
             pairs = pairs_of(path, instructions, references)

@@ -3,6 +3,8 @@
 python -m stages.plan --profile paper
 python -m stages.plan --profile paper --cell mistral-7b-4bit.alpaca.r8.s42
 python -m stages.plan --cell experiment
+python -m stages.plan --profile paper --claim all
+python -m stages.plan --profile paper --claim mistral-above-gpt4-and-palm2
 """
 
 import dataclasses
@@ -19,6 +21,10 @@ base              rank cells done       %  steps   tokens  Adam, activations, pe
 
 
 def main(params, arguments):
+    if arguments.claim:
+        from stages import plan_claims
+
+        return plan_claims.main(params, arguments.claim)
     device, here = plan.device_of(params)
     names = [arguments.cell] if arguments.cell else [model.name for model in [*params.cells, *params.bases]]
     cell, recipe = params.cell_of(arguments.cell) if arguments.cell else (None, params.recipe)
@@ -149,4 +155,9 @@ def print_sources(lines):
 
 
 if __name__ == "__main__":
-    command.run(__doc__, main, cell={"help": "one cell, or experiment (default: the whole grid)"})
+    command.run(
+        __doc__,
+        main,
+        cell={"help": "one cell, or experiment (default: the whole grid)"},
+        claim={"help": "a claim of paper_tables/claims.yaml, or all"},
+    )

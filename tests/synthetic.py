@@ -128,6 +128,24 @@ def write(folder: Path, examples: int | dict[str, int] = 60, without: tuple[str,
     return collect.load(folder)
 
 
+def part(whole: collect.Collected, params: Params, names: list[str], folder: Path) -> collect.Collected:
+    """What collecting these names, asked in the tasks and languages of `params` alone, would have given."""
+    sheets = {task: options.languages for task, options in params.evaluation.tasks.items()}
+    scores = [s for s in whole.scores if s.name in names and s.language in sheets.get(s.task, [])]
+
+    def groups():
+        for task, codes in sheets.items():
+            for code in codes:
+                found = whole.examples(task, code)
+                by_name = {name: dict(zip(found.ids, row.tolist())) for name, row in zip(found.names, found.scores)}
+                yield task, code, {name: by_name[name] for name in names}
+
+    folder.mkdir(parents=True)
+    collect.write_examples(folder / "examples.parquet", groups())
+    collect.write(folder, params.profile, names, [], {name: whole.records[name] for name in names}, scores)
+    return collect.load(folder)
+
+
 def _example_scores(task: str, language: str, present: list[str], examples: int) -> dict[str, np.ndarray]:
     """Scores of the same items for every name: cells share an item's difficulty, and languages half of it."""
     metrics, _, levels = TASKS[task]

@@ -21,6 +21,8 @@ PROFILES = Path("profiles")
 EXPERIMENT = "experiment"
 # Tasks whose metric has a documented fault that `scoring.repair` corrects: maple/metrics/qa.py.
 REPAIRED_METRICS = ("mlqa",)
+# What each changes: maple/tasks/protocols.py.
+PROTOCOLS = ("default", "followup")
 # Profiles and training sets name folders, stages and parts of commands.
 NAME = r"[a-z0-9][a-z0-9-]*"
 
@@ -187,6 +189,7 @@ class Evaluation:
     unpack_4bit: SwitchOrAuto
     base_precision: Literal["trained", "4", "8", "16"]
     path: Literal["shared", "plain"]
+    protocol: Literal[PROTOCOLS]
     tasks: Annotated[dict[Text, TaskOptions], AfterValidator(_some)]
 
 
@@ -196,6 +199,7 @@ class Scoring:
 
     normalisation: dict[Text, Literal["none", "bytes", "tokens"]]
     repair: Annotated[list[Literal[REPAIRED_METRICS]], AfterValidator(_distinct)]
+    protocol: Literal[PROTOCOLS] | None
 
 
 @block
@@ -358,4 +362,12 @@ def parse(path: Path) -> Params:
 
     found = reading.checked(Params, path)
     names.check(found, path)
-    return found
+    return _by_protocol(found)
+
+
+def _by_protocol(params: Params) -> Params:
+    """With the tasks as `evaluation.protocol` has them, and scored by it unless `scoring.protocol` names another."""
+    from maple.tasks import protocols
+
+    scoring = dataclasses.replace(params.scoring, protocol=params.scoring.protocol or params.evaluation.protocol)
+    return dataclasses.replace(params, evaluation=protocols.applied(params.evaluation), scoring=scoring)

@@ -70,20 +70,6 @@ def equivalence(
     return equivalence_of_replicates(float(differences.mean()), means(differences, samples, rng), margin, confidence)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979), in the order given; at most 1.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    count, highest = len(p_values), 0.0
-    corrected = [0.0] * count
-    for place, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (count - place) * p_values[index]))
-        corrected[index] = highest
-    return corrected
-
-
 # -- Replicates: one number per resample, here an array of shape (samples,) ----------------------------------------
 
 

@@ -10,9 +10,9 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +96,32 @@ def asked_for(params: Params) -> list[str]:
     return [cell.name for cell in params.cells] + sorted({base.name for base in params.bases}) + [EXPERIMENT]
 
 
-def collect(params: Params, destination: Path) -> Collected:
-    """Write the three files from scores/, adapters/ and judgements/ of the profile.
+@dataclass(frozen=True)
+class Folders:
+    """Where score folders lie, by name, and judgements."""
+
+    scores: Callable[[str], Path]
+    judgements: Path
+
+    @classmethod
+    def of(cls, params: Params) -> "Folders":
+        return cls(partial(params.folder, "scores"), params.artifacts / "judgements")
+
+
+def collect(
+    params: Params, destination: Path, asked: list[str] | None = None, folders: Folders | None = None
+) -> Collected:
+    """Write the three files from scores, judgements and the adapters' records; of the whole profile, unless `asked`
+    names models and `folders` where their scores are.
 
     MapleError when anything asked for is missing and `tables.accept_missing` is false: an output folder that was
     silently recreated empty must not become a table of empty cells.
     """
-    asked = asked_for(params)
+    asked, folders = asked or asked_for(params), folders or Folders.of(params)
     judged = "alpaca_eval" in params.evaluation.tasks
     scores, records, missing = [], {}, []
     for name in asked:
-        path = params.folder("scores", name) / "record.json"
+        path = folders.scores(name) / "record.json"
         if not path.is_file():
             missing.append(name)
             continue
@@ -118,7 +133,7 @@ def collect(params: Params, destination: Path) -> Collected:
                 do=f"delete {path.parent} and run the profile again",
             )
         rows = [_score(name, found, row) for row in found["scores"]]
-        judgement = params.artifacts / "judgements" / f"{name}.json"
+        judgement = folders.judgements / f"{name}.json"
         if judged and judgement.is_file():
             rows.append(_win_rate(name, found, storage.read_json(judgement)))
         elif judged:
@@ -139,7 +154,7 @@ def collect(params: Params, destination: Path) -> Collected:
     with storage.folder(destination) as part:
         write(part, params.profile, asked, missing, records, scores)
         groups = sorted({(s.task, s.language) for s in scores}, key=lambda g: (_place(g[0]), g[1]))
-        write_examples(part / "examples.parquet", _example_groups(params, groups, list(records), scores))
+        write_examples(part / "examples.parquet", _example_groups(folders, groups, list(records), scores))
     return load(destination)
 
 
@@ -185,7 +200,7 @@ def _place(task: str) -> int:
 
 
 def _example_groups(
-    params: Params, groups: list[tuple[str, str]], names: list[str], scores: list[Score]
+    folders: Folders, groups: list[tuple[str, str]], names: list[str], scores: list[Score]
 ) -> Iterator[tuple[str, str, dict[str, dict[str, float]]]]:
     """(task, language, {name: {id: score}}), one group in memory at a time."""
     primary = {(s.name, s.task, s.language): s for s in scores if s.primary}
@@ -195,15 +210,15 @@ def _example_groups(
             score = primary.get((name, task, language))
             if score is None:
                 continue
-            found[name] = _examples_of(params, score)
+            found[name] = _examples_of(folders, score)
             _check_mean(score, found[name])
         yield task, language, found
 
 
-def _examples_of(params: Params, score: Score) -> dict[str, float]:
+def _examples_of(folders: Folders, score: Score) -> dict[str, float]:
     if score.task == "alpaca_eval":
-        return storage.read_json(params.artifacts / "judgements" / f"{score.name}.json")["preferences"]
-    path = params.folder("scores", score.name) / f"{score.task}-{score.language}.jsonl.gz"
+        return storage.read_json(folders.judgements / f"{score.name}.json")["preferences"]
+    path = folders.scores(score.name) / f"{score.task}-{score.language}.jsonl.gz"
     if not path.is_file():
         raise MapleError(
             f"{path} is missing",

@@ -1,13 +1,14 @@
-"""Scores with the noise of their examples: quantities that can be averaged and subtracted, and keep their interval.
+"""Scores with their noise: quantities that can be averaged and subtracted, and keep their interval.
 
-Every name is resampled with the same draws, so differences between cells are paired; examples with the same id in
-several languages (translations of one item) are drawn together. A published number is a quantity too: its only
-known uncertainty is print rounding.
+Every name is resampled with the same draws of examples, so differences between cells are paired; examples with the same
+id in several languages (translations of one item) are drawn together. Languages are fixed. `SeedNoise` adds the choice of
+training seeds where cells have several, `choose` the choice of a configuration on the scores it prints. A published
+number is a quantity too: its only known uncertainty is print rounding.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
@@ -87,65 +88,168 @@ def mean(quantities: Iterable[Quantity]) -> Quantity:
     )
 
 
-class Resampled:
-    """Primary scores by (name, task, language), resampled once and kept as means: 4 bytes per score and resample."""
+@dataclass(frozen=True)
+class Choice:
+    """The best of several by their own scores. `printed` is its score as found; `corrected` is without what it owes to
+    having been chosen, its interval covers the choice; `cost` is the difference of the two.
+    """
 
-    def __init__(self, collected: Collected, samples: int, seed: int):
+    printed: Quantity
+    corrected: Quantity
+    cost: float
+
+
+def choose(by: Sequence[Quantity], of: Sequence[Quantity], place: int) -> Choice:
+    """What choosing `place`, the best `by`, costs in the scores `of`, which may be the same or others of the same models.
+
+    In each resample the best is chosen anew, and its resampled score compared with its score on all examples: that
+    difference stands for the one between the printed score and the truth (Efron 1983, "optimism"). The interval is the
+    basic bootstrap's of that difference. Of equal candidates the noise looks like difference, and about a third of the
+    cost stays.
+    """
+    values = np.array([q.value for q in of])
+    picked = np.argmax(np.stack([q.replicates for q in by]), axis=0)
+    replicates = np.stack([q.replicates for q in of])[picked, np.arange(len(picked))]
+    errors = replicates - values[picked]
+    cost = float(errors.mean())
+    value = of[place].value - cost
+    corrected = replace(of[place], value=value, replicates=value + errors - cost)
+    return Choice(of[place], corrected, cost)
+
+
+class Draws:
+    """Which examples are in each resample, by task: drawn once for languages that share examples.
+
+    They depend on the ids alone, so collections with the same ids can share them.
+    """
+
+    def __init__(self, samples: int, seed: int):
+        self._samples, self._seed = samples, seed
+        self._of_task: dict[str, dict[str, tuple[int, np.ndarray, np.ndarray]]] = {}
+
+    def of(self, task: str, ids: dict[str, list[str]]) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
+        """Language -> (which languages it shares draws with, weights of shape (samples, items), place of each example)."""
+        if task not in self._of_task:
+            found = {}
+            for part, together in enumerate(_parallel(ids)):
+                places: dict[str, int] = {}
+                for language in together:
+                    for id in ids[language]:
+                        places.setdefault(id, len(places))
+                rng = np.random.default_rng([self._seed, *task.encode(), part])
+                weights = bootstrap.weights(len(places), self._samples, rng)
+                for language in together:
+                    found[language] = (part, weights, np.array([places[id] for id in ids[language]]))
+            self._of_task[task] = found
+        return self._of_task[task]
+
+
+class Resampled:
+    """Primary scores by (name, task, languages), resampled when first asked for."""
+
+    def __init__(self, collected: Collected, samples: int, seed: int, draws: Draws | None = None):
+        self._collected, self.samples, self.seed = collected, samples, seed
         self._scores = collected.primary()
-        self._replicates: dict[tuple[str, str, str], np.ndarray] = {}
-        self._means: dict[tuple[str, str, tuple[str, ...]], Quantity | None] = {}
-        self.tasks: dict[str, list[str]] = {}
-        for task in sorted({s.task for s in collected.scores}):
-            languages = collected.languages(task)
-            self.tasks[task] = languages
-            groups = {language: collected.examples(task, language) for language in languages}
-            for rng_place, together in enumerate(_parallel(groups)):
-                rng = np.random.default_rng([seed, *task.encode(), rng_place])
-                self._resample(task, {language: groups[language] for language in together}, samples, rng)
+        self._scored: dict[tuple[str, str], set[str]] = {}
+        for name, task, code in self._scores:
+            self._scored.setdefault((task, code), set()).add(name)
+        self._draws = draws or Draws(samples, seed)
+        self._examples: dict[str, dict[str, Examples]] = {}
+        self._means: dict[tuple[str, tuple[str, ...]], dict[str, Quantity]] = {}
+        self.tasks = {task: collected.languages(task) for task in sorted({s.task for s in collected.scores})}
 
     def score(self, name: str, task: str, languages: Iterable[str] | None = None) -> Quantity | None:
         """Mean over languages (all of the task, unless given); None if any of them was not scored."""
         wanted = tuple(self.tasks.get(task, []) if languages is None else languages)
-        # Claims ask for the same means again and again.
-        if (name, task, wanted) not in self._means:
-            found = [self._one(name, task, language) for language in wanted]
-            self._means[name, task, wanted] = None if not found or None in found else mean(found)
-        return self._means[name, task, wanted]
+        if (task, wanted) not in self._means:
+            self._means[task, wanted] = self._mean_over(task, wanted)
+        return self._means[task, wanted].get(name)
 
-    def _one(self, name: str, task: str, language: str) -> Quantity | None:
-        key = (name, task, language)
-        if key not in self._scores or key not in self._replicates:
-            return None
-        return Quantity(self._scores[key].value, self._replicates[key], n=self._scores[key].n)
+    def _mean_over(self, task: str, languages: tuple[str, ...]) -> dict[str, Quantity]:
+        """Of every name that was scored in all the languages: all names at once, which is one product of matrices."""
+        if not set(languages) <= set(self.tasks.get(task, [])) or not languages:
+            return {}
+        if task not in self._examples:
+            self._examples[task] = {code: self._collected.examples(task, code) for code in self.tasks[task]}
+        groups = self._examples[task]
+        drawn = self._draws.of(task, {code: examples.ids for code, examples in groups.items()})
+        everywhere = set.intersection(*(self._scored[task, code] & set(groups[code].names) for code in languages))
+        names = [name for name in groups[languages[0]].names if name in everywhere]
+        if not names:
+            return {}
+        total = np.zeros((self.samples, len(names)), dtype=np.float32)
+        # Languages with the same items and no gaps: the sum over them is resampled, not each.
+        whole: dict[int, np.ndarray] = {}
+        for code in languages:
+            part, weights, places = drawn[code]
+            examples = groups[code]
+            rows = [examples.names.index(name) for name in names] if examples.names != names else slice(None)
+            scores = examples.scores[rows]
+            if len(places) == weights.shape[1] and not np.isnan(scores).any():
+                sums = whole.setdefault(part, np.zeros((weights.shape[1], len(names)), dtype=np.float32))
+                sums[places] += scores.T
+            else:
+                total += _with_gaps(weights[:, places], scores)
+        for code in languages:
+            part, weights, _ = drawn[code]
+            if part in whole:
+                total += weights @ whole.pop(part) / np.float32(weights.shape[1])
+        replicates = np.ascontiguousarray(total.T) / np.float32(len(languages))
+        found = {name: [self._scores[name, task, code] for code in languages] for name in names}
+        return {
+            name: Quantity(decimal_mean(s.value for s in found[name]), row, n=min(s.n for s in found[name]))
+            for name, row in zip(names, replicates)
+        }
 
-    def _resample(self, task: str, groups: dict[str, Examples], samples: int, rng: np.random.Generator) -> None:
-        """Draw items once for languages that share them."""
-        places: dict[str, int] = {}
-        for examples in groups.values():
-            for id in examples.ids:
-                places.setdefault(id, len(places))
-        drawn = bootstrap.weights(len(places), samples, rng)
-        for language, examples in groups.items():
-            weights = drawn[:, [places[id] for id in examples.ids]]
-            present = ~np.isnan(examples.scores)
-            sums = weights @ np.where(present, examples.scores, 0).T
-            # A resample can miss all items of a language that has few of the shared ones: it then repeats the mean.
-            counts = weights @ present.T.astype(np.float32) if not present.all() else weights.sum(axis=1, keepdims=True)
-            means = np.nanmean(examples.scores, axis=1, dtype=np.float64)
-            replicates = np.where(counts > 0, sums / np.maximum(counts, 1), means).astype(np.float32)
-            for row, name in enumerate(examples.names):
-                self._replicates[name, task, language] = np.ascontiguousarray(replicates[:, row])
+
+def _with_gaps(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Weighted means, shape (samples, names), over the examples that a name has."""
+    present = ~np.isnan(scores)
+    sums = weights @ np.where(present, scores, 0).T
+    # A resample can miss all items of a language that has few of the shared ones: it then repeats the mean.
+    counts = weights @ present.T.astype(np.float32)
+    means = np.nanmean(scores, axis=1, dtype=np.float64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), means).astype(np.float32)
 
 
-def _parallel(groups: dict[str, Examples]) -> list[list[str]]:
+class SeedNoise:
+    """What another choice of training seeds would do to the mean over a configuration's seeds.
+
+    A mean over S seeds is as sure as the spread of the seeds allows. Three seeds of one configuration say little about
+    it, so the deviations from their own means are pooled over all configurations of a base model, which assumes that the
+    spread is alike there; those of a mean over S are too small by (S - 1) / S, which is put right. Each resample gives
+    each configuration S of them, the same for all tasks and languages.
+    """
+
+    def __init__(self, families: dict[str, list[tuple[str, ...]]], samples: int, seed: int):
+        """`families`: base model -> its configurations, each as the names of its cells, one per seed."""
+        self._families = {names: family for family in families.values() for names in family if len(names) > 1}
+        self._samples, self._seed = samples, seed
+
+    def of(self, names: tuple[str, ...], value_of: Callable[[str], float | None]) -> np.ndarray | float:
+        """Noise of shape (samples,) for the mean over `names`; 0 with one seed. `value_of`: score of a cell."""
+        deviations: list[float] = []
+        for configuration in self._families.get(names, []):
+            values = [value_of(name) for name in configuration]
+            if len(values) > 1 and None not in values:
+                centre, count = sum(values) / len(values), len(values)
+                deviations += [(value - centre) * (count / (count - 1)) ** 0.5 for value in values]
+        if not deviations:
+            return 0.0
+        rng = np.random.default_rng([self._seed, *names[0].encode()])
+        places = (rng.random((self._samples, len(names))) * len(deviations)).astype(int)
+        return np.array(deviations)[places].mean(axis=1)
+
+
+def _parallel(ids: dict[str, list[str]]) -> list[list[str]]:
     """Languages that share any example id, together; order as given."""
     owner: dict[str, list[str]] = {}
     parts: list[list[str]] = []
-    for language, examples in groups.items():
-        shared = {id(owner[i]): owner[i] for i in examples.ids if i in owner}
+    for language in ids:
+        shared = {id(owner[i]): owner[i] for i in ids[language] if i in owner}
         part = [code for other in shared.values() for code in other] + [language]
         parts = [other for other in parts if id(other) not in shared] + [part]
         for code in part:
-            for i in groups[code].ids:
+            for i in ids[code]:
                 owner[i] = part
     return parts

@@ -4,6 +4,9 @@
 average over tasks; `cell` takes the best per column; `heldout` takes the lowest loss on held-out instructions, the
 only one of the three that does not look at the test scores it then prints. Ties go to the smaller rank, then to
 fewer bits. Replicate seeds of a configuration are averaged.
+
+What the choice on the printed scores costs is printed beside them (`Results.choice`). Averages over tasks mix accuracy,
+F1 and ROUGE-L: they are an index, by which rows can be ordered, and no score of anything.
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ from maple.config.params import Params
 from maple.results import published
 from maple.results.collect import EXPERIMENT, Collected
 from maple.results.published import Row, TableLayout
-from maple.results.quantities import Quantity, Resampled, mean
+from maple.results.quantities import Choice, Draws, Quantity, Resampled, SeedNoise, choose, mean
 from maple.results.render import Table, paper_table
 from maple.upstream import languages
 
@@ -48,7 +51,9 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of ours in a table: what is printed and what it rests on. `spread` is the range over seeds."""
+    """One number of ours in a table: what is printed and what it rests on. `spread` is the range over seeds, `choice`
+    the printed number without what it owes to the choice of its configuration.
+    """
 
     row: str
     column: str
@@ -57,6 +62,7 @@ class Entry:
     chance: float | None
     configuration: Configuration | None
     spread: float | None
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,17 @@ class Ours:
 class Results:
     """Scores of one profile, looked up by the words of the paper; all that is printed or tested comes from here."""
 
-    def __init__(self, collected: Collected, params: Params):
+    def __init__(self, collected: Collected, params: Params, draws: Draws | None = None):
         self.collected, self.params = collected, params
-        self.resampled = Resampled(collected, params.tables.bootstrap_samples, params.tables.seed)
+        samples, seed = params.tables.bootstrap_samples, params.tables.seed
+        self.resampled = Resampled(collected, samples, seed, draws)
         self.chances = {score.task: score.chance for score in collected.scores if score.primary}
         self.rows = self._rows()
+        families: dict[str, list[tuple[str, ...]]] = {}
+        for (model, _), configurations in self.rows.items():
+            families.setdefault(model, []).extend(configuration.names for configuration in configurations)
+        self._seed_noise = SeedNoise(families, samples, seed)
+        self._scores: dict[tuple, Quantity | None] = {}
         self._chosen: dict[tuple[str, str], Configuration | None] = {}
 
     @property
@@ -112,8 +124,20 @@ class Results:
     def score(self, configuration: Configuration, column: str, codes: list[str] | None = None) -> Quantity | None:
         """A task's mean over languages, or the average over Table 1's tasks; mean over seeds. None when incomplete."""
         tasks = [column] if column != AVERAGE else PAPER_TASKS
-        found = [self.resampled.score(name, task, codes) for name in configuration.names for task in tasks]
-        return None if None in found else mean(found)
+        return self._mean_of(configuration.names, dict.fromkeys(tasks, codes))
+
+    def _mean_of(self, names: tuple[str, ...], asked: dict[str, list[str] | None]) -> Quantity | None:
+        """Mean over tasks and the seeds `names`; the interval covers examples and, where there are several, seeds."""
+        key = (names, *((task, None if codes is None else tuple(codes)) for task, codes in asked.items()))
+        # Claims ask for the same means again and again.
+        if key not in self._scores:
+            found = [self.resampled.score(name, task, codes) for name in names for task, codes in asked.items()]
+            quantity = None if not found or None in found else mean(found)
+            if quantity and len(names) > 1:
+                noise = self._seed_noise.of(names, lambda name: _value(self._mean_of((name,), asked)))
+                quantity = dataclasses.replace(quantity, replicates=quantity.replicates + noise)
+            self._scores[key] = quantity
+        return self._scores[key]
 
     def languages(self, column: str, keep: Callable[[str], bool]) -> dict[str, list[str]]:
         """Task -> those of its languages that `keep` accepts; tasks left with none are left out."""
@@ -125,8 +149,7 @@ class Results:
 
     def score_among(self, configuration: Configuration, column: str, keep: Callable[[str], bool]) -> Quantity | None:
         """As `score`, over the languages that `keep` accepts; the average is over the tasks that have any."""
-        found = [self.score(configuration, task, codes) for task, codes in self.languages(column, keep).items()]
-        return None if not found or None in found else mean(found)
+        return self._mean_of(configuration.names, self.languages(column, keep))
 
     def spread(self, configuration: Configuration, column: str) -> float | None:
         """Range over replicate seeds; None with one seed."""
@@ -139,10 +162,32 @@ class Results:
 
     def chosen(self, model: str, dataset: str, column: str) -> Configuration | None:
         """The configuration that stands in this row and column; None when no configuration is complete."""
-        by = column if self.params.tables.best == "cell" or column == "alpaca_eval" else AVERAGE
+        by = self._chosen_by(column)
         if (model, dataset, by) not in self._chosen:
             self._chosen[model, dataset, by] = self._choose(self.rows.get((model, dataset), []), by)
         return self._chosen[model, dataset, by]
+
+    def choice(
+        self, model: str, dataset: str, column: str, score: Callable[[Configuration], Quantity | None]
+    ) -> Choice | None:
+        """`score` of the chosen configuration, and what it owes to the choice; None when there is none.
+
+        Nothing is owed where the held-out loss chooses, which looks at no score. The interval covers the choice among
+        the configurations that were run, not that of the grid.
+        """
+        chosen = self.chosen(model, dataset, column)
+        printed = score(chosen) if chosen else None
+        if printed is None:
+            return None
+        by = self._chosen_by(column)
+        candidates = [c for c in self.rows[model, dataset] if self.score(c, by) and score(c)]
+        if self.params.tables.best == "heldout" or len(candidates) < 2:
+            return Choice(printed, printed, 0.0)
+        ranked, found = [self.score(c, by) for c in candidates], [score(c) for c in candidates]
+        return choose(ranked, found, candidates.index(chosen))
+
+    def _chosen_by(self, column: str) -> str:
+        return column if self.params.tables.best == "cell" or column == "alpaca_eval" else AVERAGE
 
     def _choose(self, configurations: list[Configuration], by: str) -> Configuration | None:
         if self.params.tables.best == "heldout":
@@ -170,37 +215,44 @@ class Results:
                     if key == row.key:
                         scores[key, column] = Entry(key, column, text, None, None, None, None)
             else:
-                scores |= self._row(
-                    layout, row.key, lambda column, key=row.key: self.chosen(*key.split(".", 1), column)
-                )
+                scores |= self._row(layout, row.key, tuple(row.key.split(".", 1)))
         more = []
         known = {row.key for row in layout.rows}
         for model, dataset in self.rows:
             key = f"{model}.{dataset}"
             if key not in known:
                 more.append(Row(key, (labels.model(model), labels.dataset(dataset))))
-                scores |= self._row(layout, key, lambda column, row=(model, dataset): self.chosen(*row, column))
+                scores |= self._row(layout, key, (model, dataset))
         experiment = self.collected.records.get(EXPERIMENT)
         if experiment:
             configuration = Configuration(experiment["rank"], experiment["bits"], (EXPERIMENT,))
             model, dataset = labels.model(experiment["model"]), labels.dataset(experiment["dataset"])
             more.append(Row(EXPERIMENT, (f"experiment: {model}", f"{dataset} {configuration.text}")))
-            scores |= self._row(layout, EXPERIMENT, lambda column: configuration)
+            scores |= self._row(layout, EXPERIMENT, configuration)
         return Ours(layout, scores, tuple(more))
 
-    def _row(
-        self, layout: TableLayout, key: str, choose: Callable[[str], Configuration | None]
-    ) -> dict[tuple[str, str], Entry]:
-        row = {}
+    def _row(self, layout: TableLayout, key: str, of: tuple[str, str] | Configuration) -> dict[tuple[str, str], Entry]:
+        """`of`: (model, training set), of which a configuration is chosen, or the experiment's."""
+        row: dict[tuple[str, str], Entry] = {}
         for column in layout.columns:
             if column.key == AVERAGE and self.params.tables.best == "cell" and key != EXPERIMENT:
                 # The mean of the printed cells, each from its own configuration.
-                found = [row[key, task].quantity for task in PAPER_TASKS]
-                quantity, configuration = (None if None in found else mean(found)), None
-                row[key, AVERAGE] = Entry(key, AVERAGE, self.text(quantity, layout), quantity, None, None, None)
+                entries = [row[key, task] for task in PAPER_TASKS]
+                found = [entry.quantity for entry in entries]
+                quantity = None if None in found else mean(found)
+                choice = (
+                    Choice(
+                        quantity,
+                        mean([e.choice.corrected for e in entries]),
+                        sum(e.choice.cost for e in entries) / len(entries),
+                    )
+                    if quantity
+                    else None
+                )
+                row[key, AVERAGE] = Entry(key, AVERAGE, self.text(quantity, layout), quantity, None, None, None, choice)
                 continue
             scored = column.task or (AVERAGE if column.key == AVERAGE else "alpaca_eval")
-            configuration = choose(scored)
+            configuration = of if isinstance(of, Configuration) else self.chosen(*of, scored)
             quantity = self.score(configuration, scored) if configuration else None
             if column.key in ("rank", "quantisation"):
                 text = (
@@ -212,8 +264,11 @@ class Results:
                 continue
             spread = self.spread(configuration, scored) if configuration else None
             chance = self.chances.get(scored)
+            choice = None
+            if not isinstance(of, Configuration):
+                choice = self.choice(*of, scored, lambda c, scored=scored: self.score(c, scored))
             row[key, column.key] = Entry(
-                key, column.key, self.text(quantity, layout), quantity, chance, configuration, spread
+                key, column.key, self.text(quantity, layout), quantity, chance, configuration, spread, choice
             )
         return row
 
@@ -223,6 +278,10 @@ class Results:
             if quantity is None
             else rounded(quantity.value, layout.digits, layout.scale, self.params.tables.average)
         )
+
+
+def _value(quantity: Quantity | None) -> float | None:
+    return quantity.value if quantity else None
 
 
 class Labels:
@@ -279,6 +338,10 @@ def _notes(results: Results, name: str) -> list[str]:
         f"Ours: {chosen}; details/{name}_cells.csv names it, with the interval.",
         "Ours: baseline rows are quoted from the paper; they are not run here.",
     ]
+    if any(
+        "prompt:followup/" in s.signature or "metric:f1_abstractive" in s.signature for s in results.collected.scores
+    ):
+        notes.append("Ours: asked or scored by the protocol of the authors' follow-up (docs/DEVIATIONS.md).")
     if name == "table2":
         if results.params.judge.annotator == "stand-in":
             notes.append(f"Ours: {STAND_IN}.")

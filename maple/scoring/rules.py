@@ -26,6 +26,10 @@ RULES = {
     "accuracy": Rule(("accuracy",), lambda prediction, reference, *_: {"accuracy": float(prediction == reference)}),
     "squad": Rule(("f1", "em"), lambda prediction, reference, *_: qa.squad(prediction, reference)),
     "mlqa": Rule(("f1", "em"), qa.mlqa),
+    "f1_abstractive": Rule(
+        ("f1_abstractive",),
+        lambda prediction, reference, *_: {"f1_abstractive": qa.squad(prediction, reference[:1])["f1"]},
+    ),
     "rouge": Rule(("rougeL", "rouge1", "rouge2"), lambda prediction, reference, *_: rouge(prediction, reference)),
     "judge": Rule(("winrate",), lambda *_: {}),
 }

@@ -17,6 +17,7 @@ from maple.core import storage
 from maple.core.errors import MapleError
 from maple.metrics.mean import mean
 from maple.scoring import extraction, rules
+from maple.tasks import protocols
 
 SCHEMA = "maple.scores/2"
 # What maple/answering/run.py writes.
@@ -85,7 +86,7 @@ def score(answers: Path, evaluation: Evaluation, scoring: Scoring, destination: 
 def scored(path: Path, sheet: dict[str, Any], scoring: Scoring) -> Iterator[dict[str, Any]]:
     """Each stored answer with its `prediction` and `scores`, in upstream's order."""
     task = tasks.get(sheet["task"])
-    rule = rules.get(task.rule)
+    rule = rules.get(protocols.rule_of(task, scoring.protocol))
     rows = list(storage.read_jsonl_gz(path))
     if len(rows) != sheet["n"]:
         raise MapleError(
@@ -114,7 +115,8 @@ def _check_asked(answers: Path, found: dict[str, Any], evaluation: Evaluation) -
 def _scores(sheet: dict[str, Any], examples: list[dict], scoring: Scoring) -> Iterator[dict[str, Any]]:
     """One row per metric; none for a task that only a judge can score."""
     chance = rules.chance(examples)
-    for place, metric in enumerate(rules.get(tasks.get(sheet["task"]).rule).metrics):
+    rule = rules.get(protocols.rule_of(tasks.get(sheet["task"]), scoring.protocol))
+    for place, metric in enumerate(rule.metrics):
         values = [row["scores"][metric] for row in examples if metric in row["scores"]]
         if values:
             yield {

@@ -166,7 +166,8 @@ class Task:
                 why="its options are whole sentences; no model generates one of them to the letter",
                 do=f"set evaluation.tasks.{self.name}.scoring to loglikelihood, or choose another prompt_set",
             )
-        return Form(file.name, text, options, answer, file.words, self.derive, stop=self.stop)
+        stop = self.stop if file.stop is None else file.stop
+        return Form(file.name, text, options, answer, file.words, self.derive, stop=stop)
 
     def check(self, options: Any) -> None:
         """Raise MapleError where the task cannot be asked as `options` (params.TaskOptions) say; reads no data."""

@@ -136,7 +136,9 @@ def compare(
     answer(
         subject, lambda: (model, tokeniser), evaluated, datasets.parent, folder / "work", folder / "answers", "smoke"
     )
-    found = score_record.score(folder / "answers", evaluated, params.Scoring({task: "none"}, []), folder / "scores")
+    found = score_record.score(
+        folder / "answers", evaluated, params.Scoring({task: "none"}, [], "default"), folder / "scores"
+    )
     examples = list(storage.read_jsonl_gz(folder / "answers" / f"{task}-{language}.jsonl.gz"))
     assert not any("shots_dropped" in row or "shortened" in row for row in examples)
     ours = [[option["logprob"] for option in row["options"]] for row in examples]

@@ -22,7 +22,7 @@ from maple.core.errors import MapleError
 from maple.scoring import extraction, score_record
 from maple.tasks.base import Example
 
-SCORING = params.Scoring(dict.fromkeys(("xnli", "xcopa", "belebele"), "none"), [])
+SCORING = params.Scoring(dict.fromkeys(("xnli", "xcopa", "belebele"), "none"), [], "default")
 SUBJECT = Subject("toy-16bit", "base", "toy", 16, 16, identity={"base": "1"})
 
 
@@ -184,7 +184,7 @@ def test_answers_of_other_settings_are_not_used(datasets, tmp_path, change):
 
 def test_another_normalisation_asks_the_model_nothing(datasets, tmp_path):
     run(tmp_path, datasets, asked(only=("xcopa",)))
-    by_bytes = params.Scoring({"xcopa": "bytes"}, [])
+    by_bytes = params.Scoring({"xcopa": "bytes"}, [], "default")
     changed = run(
         tmp_path, datasets, asked(only=("xcopa",)), load=lambda: pytest.fail("a model was loaded"), scoring=by_bytes
     )

@@ -72,14 +72,6 @@ def test_unpaired_lengths_are_refused():
         bootstrap.paired_difference([1, 2], [1], 10, 0.95, rng())
 
 
-def test_holm_keeps_order_never_lowers_a_p_value_and_stops_at_one():
-    p = [0.2, 0.001, 0.9, 0.04]
-    corrected = bootstrap.holm(p)
-    assert corrected == pytest.approx([0.4, 0.004, 0.9, 0.12])
-    assert all(after >= before for before, after in zip(p, corrected, strict=True))
-    assert bootstrap.holm([0.6, 0.7]) == [1.0, 1.0]
-
-
 def test_weights_draw_as_many_items_as_there_are_and_agree_with_the_multinomial_shortcut():
     drawn = bootstrap.weights(40, 2000, rng())
     assert drawn.shape == (2000, 40) and (drawn.sum(axis=1) == 40).all()

@@ -10,6 +10,7 @@ import pytest
 
 from maple.core.errors import MapleError
 from maple.metrics import qa, rouge
+from maple.scoring import rules
 from maple.upstream import languages
 
 # Words that a normaliser may mistreat: articles alone and inside words, punctuation of several scripts, symbols,
@@ -71,6 +72,26 @@ def test_squad_by_hand(prediction, gold, f1, em):
 
 def test_the_best_gold_counts_for_each_of_f1_and_em():
     assert qa.squad("red green", ["red", "red green", "blue"]) == {"f1": 1.0, "em": 1.0}
+
+
+def test_f1_abstractive_equals_the_harness_on_adversarial_strings():
+    reference = outside.package("lm_eval.tasks.qasper.metrics")
+    for seed in range(2000):
+        prediction, golds = adversarial(seed)
+        for language in ("en", "ar", "zh"):
+            found = rules.get("f1_abstractive").score(prediction, golds, language, False)
+            assert found == {"f1_abstractive": reference.f1_abstractive([prediction], golds)}, (prediction, golds)
+
+
+def test_f1_abstractive_equals_squads_script_where_there_is_one_gold_answer():
+    lines = Path(__file__).with_name("qa_reference.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["metric"] == "squad"]
+    single = [row for row in rows if len(row["golds"]) == 1]
+    assert len(single) > 20
+    for row in single:
+        assert rules.get("f1_abstractive").score(row["prediction"], row["golds"], "en", False) == {
+            "f1_abstractive": row["f1"]
+        }
 
 
 # -- MLQA --------------------------------------------------------------------------------------------------------------

@@ -146,16 +146,31 @@ def noisy(value, error, n=1000):
 )
 def test_a_comparison_holds_inside_its_region_fails_in_the_opposite_and_else_cannot_tell(quantity, region, verdict):
     asked = claims.Comparison("", getattr(claims.Region, region)(0.02), quantity)
-    assert claims._judge([[asked]], confidence=0.95, minimum=100)[0][0].verdict == verdict
+    assert claims._judge([asked], claims.Levels(1, 1), confidence=0.95, minimum=100)[0].verdict == verdict
 
 
-def test_many_comparisons_raise_the_bar_for_each():
+def test_one_of_many_comparisons_must_be_surer_when_it_decides_alone():
     borderline = claims.Comparison("", claims.Region.above(0.0), noisy(0.012, 0.005))
-    alone = claims._judge([[borderline]], 0.95, 1)[0][0]
-    among = claims._judge([[borderline] * 20], 0.95, 1)[0][0]
-    assert (
-        alone.verdict == "holds" and among.verdict == "cannot tell" and among.p == pytest.approx(min(1, 20 * alone.p))
-    )
+
+    def holding(**corrected):
+        return claims._judge([borderline], claims.levels(**corrected), 0.95, 1)[0]
+
+    alone = holding(need="any", comparisons=1, claims=1)
+    among = holding(need="any", comparisons=20, claims=1)
+    assert (alone.verdict, among.verdict) == ("holds", "cannot tell") and among.p == pytest.approx(20 * alone.p)
+    assert holding(need="all", comparisons=20, claims=1).p == alone.p, "all must agree: the least sure one is a test"
+    assert holding(need="all", comparisons=1, claims=18).p == pytest.approx(18 * alone.p)
+
+
+def test_a_verdict_does_not_depend_on_other_claims_scores(results, checked):
+    """Mistral's cells alone judge a claim about Mistral as the whole grid does."""
+    params = synthetic.params()
+    bases = [base for base in params.grid.bases if base.startswith("mistral")]
+    part = dataclasses.replace(params, grid=dataclasses.replace(params.grid, bases=bases))
+    alone = {claim.id: claim for claim in claims.check(claims.load(), tables.Results(results.collected, part))}
+    assert alone["crosslingual-transfer"].verdict("ours") == "cannot tell"
+    found, whole = (claims.as_json("x", [c["mistral-above-gpt4-and-palm2"]])["claims"][0] for c in (alone, checked))
+    assert found == whole
 
 
 def test_quantities_add_their_noise_and_rounding():

@@ -479,7 +479,7 @@ def test_a_language_without_a_prompt_is_an_error_that_names_those_with_one():
 def test_a_set_without_a_task_names_the_sets_that_have_it():
     with pytest.raises(MapleError, match="'native' has no prompt for belebele") as error:
         tasks.get("belebele").form("native", "en", "loglikelihood")
-    assert "english, harness" in error.value.do
+    assert "english, followup, harness, texts" in error.value.do
 
 
 def test_an_unknown_prompt_set_names_the_nearest():

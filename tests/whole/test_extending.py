@@ -15,6 +15,10 @@ import pytest
 import toy
 import yaml
 
+from maple.config import params
+from maple.parts import parts, query
+from maple.results import claims
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/EXTENDING.md").read_text(encoding="utf-8")
 
@@ -165,3 +169,11 @@ def test_a_file_of_ones_own_that_differs_from_its_sha256_is_refused(copy):
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(copy)})
     sources.write_text(text)
     assert done.returncode == 1 and "Mine: rows.json is not the expected file" in done.stderr
+
+
+def test_a_claim_is_read_and_planned(tmp_path):
+    text = claims.PATH.read_text(encoding="utf-8") + block("yaml", "- id")
+    (tmp_path / "claims.yaml").write_text(text)
+    claim = query.claim_named(claims.load(tmp_path / "claims.yaml"), "alpaca-keeps-english")
+    exact, *cheaper = parts.of_claim(claim, params.load("paper"), 100)
+    assert len(exact.params.cells) == 60 and cheaper[-1].params.evaluation.tasks.keys() == {"xnli", "belebele"}

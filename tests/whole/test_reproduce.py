@@ -198,6 +198,60 @@ def test_another_normalisation_runs_the_scores_and_what_follows(finished):
     assert {"score", "score_experiment"} <= stale and not {"train", "answer", "answer_base", "judge"} & stale
 
 
+def test_another_protocol_trains_nothing_and_its_metric_alone_asks_nothing(finished):
+    stale = stale_after(finished, {"params.yaml": ("  protocol: null", "  protocol: followup")})
+    assert {"score", "score_experiment"} <= stale and not {"train", "answer", "answer_base", "judge"} & stale
+    stale = stale_after(finished, {"params.yaml": ("  protocol: default", "  protocol: followup")})
+    assert {"answer", "answer_base", "answer_experiment", "score"} <= stale and not {"prepare", "train"} & stale
+
+
+def test_protocols_are_compared_beside_the_stages(finished):
+    told = run(finished, sys.executable, "-m", "stages.protocols", "--ask")
+    assert "cells of Table 1 move" in told and "SMOKE" in told
+    assert (finished / "work/smoke/protocols/protocols.csv").is_file()
+    run(finished, "git", "diff", "--exit-code")
+
+
+# With a single example enough for a verdict: by the hundred of claims.yaml nothing can be told in smoke.
+EVERY_CLAIM = """
+import json
+from maple.config import params
+from maple.parts import parts
+from maple.planning import plan
+from maple.results import claims, collect, tables
+from stages import part
+
+smoke = params.load("smoke")
+content = claims.load() | {"minimum_examples": 1}
+known = plan.outdated(smoke, [model.name for model in [*smoke.cells, *smoke.bases]])
+plan.outdated = lambda params, names: known  # DVC is asked once
+
+def verdicts(results):
+    return {claim.id: claim.verdict("ours") for claim in claims.check(content, results)}
+
+whole, alone = verdicts(tables.Results(collect.load(smoke.artifacts / "collected"), smoke)), {}
+for claim in content["claims"]:
+    name = claim["id"]
+    try:
+        exact = parts.of_claim(claim, smoke, content["minimum_examples"])[0]
+    except parts.MapleError:
+        alone[name] = "cannot tell (smoke)"
+    else:
+        alone[name] = verdicts(part.results(smoke, exact, smoke.work / "claims" / name))[name]
+print(json.dumps({"whole": whole, "alone": alone}))
+"""
+
+
+def test_every_claim_gets_from_its_part_alone_the_verdict_of_the_whole_grid(finished):
+    told = json.loads(run(finished, sys.executable, "-c", EVERY_CLAIM).splitlines()[-1])
+    assert told["alone"] == told["whole"] and len(set(told["whole"].values())) > 1
+
+
+def test_a_claim_on_a_finished_grid_trains_and_asks_nothing(finished):
+    told = run(finished, sys.executable, "-m", "stages.claim", "--claim", "mistral-above-gpt4-and-palm2")
+    assert ran(told) == [] and "on ours: " in told
+
+
 def test_a_run_says_whether_it_gave_the_committed_bytes(finished):
     identical = [sys.executable, "-m", "stages.identical"]
     said = run(finished, *identical)

@@ -6,6 +6,7 @@ Comments at the top say where the text comes from. A file holds:
     prompt = '''...'''       the text before the answer, verbatim
     options = ["...", ...]    the answers to compare, leading space included; absent for free text
     answer = "..."            the right answer as a shot shows it; only for free text
+    stop = ["...", ...]       what ends a generated answer, in place of the task's own
     [words]                   words that the task chooses between, as {cause} or {effect}
     [generation]              a prompt and options that replace those above where an answer is generated
 
@@ -24,7 +25,7 @@ from maple.core.errors import MapleError, nearest
 
 FOLDER = Path(__file__).parent
 _TEXT, _TEXTS, _BLOCK = "a text", "a list of texts", "a table of texts"
-_KEYS = {"prompt": _TEXT, "options": _TEXTS, "answer": _TEXT, "words": _BLOCK, "generation": "a table"}
+_KEYS = {"prompt": _TEXT, "options": _TEXTS, "answer": _TEXT, "stop": _TEXTS, "words": _BLOCK, "generation": "a table"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class PromptFile:
     generation_text: str | None
     generation_options: tuple[str, ...] | None
     words: dict[str, str] = field(hash=False)
+    stop: tuple[str, ...] | None = None
 
     def sections(self, scoring: str) -> tuple[str, tuple[str, ...], str | None]:
         """Prompt, options and answer for a way of scoring."""
@@ -104,6 +106,7 @@ def parse(path: Path) -> PromptFile:
         generation_text=generation.get("prompt"),
         generation_options=tuple(generation["options"]) if "options" in generation else None,
         words=found.get("words", {}),
+        stop=tuple(found["stop"]) if "stop" in found else None,
     )
 
 
