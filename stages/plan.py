@@ -11,6 +11,7 @@ import dataclasses
 from itertools import groupby
 
 from maple.config import command
+from maple.config.cell import Base
 from maple.core.progress import duration
 from maple.planning import cell_cost, evaluation_cost, plan, preflight
 
@@ -103,9 +104,11 @@ def print_scorings(params, scorings, device):
     todo = [scoring for scoring in scorings if not scoring.done]
     examples, read, written = evaluation_cost.tokens(params.evaluation, params.model)
     hours = sum(scoring.hours for scoring in todo)
+    between = [sum(scoring.range[end] for scoring in todo) for end in (0, 1)]
     print(
         f"evaluation: {len(scorings)} models, {len(scorings) - len(todo)} scored already and skipped, "
-        f"{duration(3600 * hours)} for the others, {hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
+        f"{duration(3600 * hours)} for the others ({between[0]:,.0f} to {between[1]:,.0f} h), "
+        f"{hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
     if any(scoring.measured for scoring in todo):
         print("taken for it: what this grid's finished models on the same base took, where there are any")
@@ -113,9 +116,15 @@ def print_scorings(params, scorings, device):
     if guessed and params.is_smoke:
         print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
     elif guessed:
+        paces = {Base.parse(scoring.name.split(".")[0]).bits: scoring.pace for scoring in todo if scoring.pace}
+        said = (
+            f"{bits} bits {pace.reading.tokens_per_second:,.0f} read ({pace.reading.origin}), "
+            f"{pace.writing.tokens_per_second:,.0f} written ({pace.writing.origin})"
+            for bits, pace in sorted(paces.items())
+        )
         print(
-            f"assumed for it: {examples:,} examples a model, {read / 1e6:,.0f} million tokens read, "
-            f"{written / 1e6:,.1f} million written, writing at {evaluation_cost.ASSUMED_WRITING_MFU:.0%} of the peak"
+            f"a model: {examples:,} examples, {read / 1e6:,.0f} million tokens read, {written / 1e6:,.1f} million written; "
+            f"tokens a second at {'; '.join(said)}"
         )
     print("the judge and preparation come on top")
 

@@ -47,10 +47,12 @@ class Ending:
     def _may_stop(self, token: int) -> bool:
         """Also for a token that alone is no whole character. One that is missed here costs time, and no text: an
         answer is cut before its first stop string whenever it ends."""
+        if not self.stop:
+            return False
         if token not in self._known:
             piece = self.tokeniser.decode([token])
             self._known[token] = not piece.strip() or "\ufffd" in piece or any(word[-1] in piece for word in self.stop)
-        return bool(self.stop) and self._known[token]
+        return self._known[token]
 
 
 def end_tokens(model: Any, tokeniser: Any) -> frozenset[int]:

@@ -214,6 +214,12 @@ class Speed:
 RANGES = {"this grid": (0.9, 1.1), "measured": (0.75, 1.25), "scaled": (0.6, 1.6), "assumed": (0.5, 2.0)}
 
 
+def speeds(work: str, bits: int) -> list[dict[str, str]]:
+    """Rows of benchmarks/throughput.csv; `work` is train, read or write."""
+    with open(TABLES / "throughput.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["work"] == work and int(row["bits"]) == bits]
+
+
 def speed(device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts) -> Speed:
     """From the nearest row of benchmarks/throughput.csv at this bit width; without one, from an assumed share of the
     peak.
@@ -221,8 +227,7 @@ def speed(device: Device, model: str, shape: Shape, bits: int, rank: int, recipe
     half, single = training_flops(shape, rank, recipe, rows)
     seconds = half / (device.bf16_tflops * 1e12) + single / (device.fp32_tflops * 1e12)
     wanted = (device.name, model, recipe.path, recipe.gradient_checkpointing)
-    with open(TABLES / "throughput.csv", newline="") as file:
-        known = [row for row in csv.DictReader(file) if int(row["bits"]) == bits]
+    known = speeds("train", bits)
     cards = {one.name: one for one in devices()}
     shapes = {name: Shape(**source.shape) for name, source in catalogue.models().items() if source.shape} | {
         model: shape

@@ -11,10 +11,11 @@ from statistics import median
 from typing import Any
 
 from maple import tasks
+from maple.config import catalogue
 from maple.config.params import Evaluation
 from maple.models.shapes import Shape
-from maple.planning import fertility
-from maple.planning.cell_cost import ASSUMED_MFU, Device
+from maple.planning import auto, cell_cost, fertility
+from maple.planning.cell_cost import ASSUMED_MFU, Device, Speed
 
 # Of max_new_tokens, what an answer takes where nothing was measured.
 ASSUMED_WRITTEN = 0.5
@@ -24,14 +25,16 @@ ASSUMED_WRITING_MFU = 0.1
 
 @dataclass(frozen=True)
 class Scoring:
-    """One model's evaluation. `done`: its score folder is complete; `measured`: the hours are other models' of this
-    grid.
+    """One model's evaluation. `done`: its answers are there; `pace` is None where the hours are other models' of this
+    grid, or smoke's.
     """
 
     name: str
     done: bool
     hours: float
+    range: tuple[float, float]
     measured: bool
+    pace: "Pace | None" = None
 
 
 def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:
@@ -53,15 +56,51 @@ def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:
     return examples, read, written
 
 
-def work(evaluation: Evaluation, model: str, bits: int) -> float:
-    """Tokens of one model's evaluation, each counted by how slowly it goes: passes over a token at the peak rate."""
-    _, read, written = tokens(evaluation, model)
-    return read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU
+@dataclass(frozen=True)
+class Pace:
+    """How fast one model reads prompts and writes answers."""
+
+    reading: Speed
+    writing: Speed
+
+    def hours(self, read: float, written: float) -> float:
+        return self.reading.hours(read) + self.writing.hours(written)
+
+    def range(self, read: float, written: float) -> tuple[float, float]:
+        """Hours between which it is expected to take."""
+        parts = ((self.reading, read), (self.writing, written))
+        return tuple(sum(speed.hours(tokens) * speed.range[end] for speed, tokens in parts) for end in (0, 1))
 
 
-def assumed_hours(evaluation: Evaluation, model: str, shape: Shape, bits: int, device: Device) -> float:
-    peak = device.bf16_tflops * 1e12
-    return shape.forward_flops * work(evaluation, model, bits) / peak / 3600
+def pace(evaluation: Evaluation, shape: Shape, bits: int, device: Device) -> Pace:
+    """From the rows of benchmarks/throughput.csv at this width; without one, from an assumed share of the peak.
+
+    4-bit weights that are unpacked once are read at the speed of 16 bits.
+    """
+    settled = auto.evaluation(evaluation, shape, bits, device.memory_gb * 1e9)
+    held = 16 if bits == 4 and settled.unpack_4bit is True else bits
+    return Pace(
+        _speed("read", shape, held, device, ASSUMED_MFU[bits]),
+        _speed("write", shape, held, device, ASSUMED_WRITING_MFU),
+    )
+
+
+def _speed(work: str, shape: Shape, bits: int, device: Device, assumed_share: float) -> Speed:
+    """The slowest of what was measured on this card, else on another: tasks differ, and a plan should not be short."""
+    cards = {card.name: card for card in cell_cost.devices()}
+    sources = catalogue.models()
+    rows = [row for row in cell_cost.speeds(work, bits) if row["device"] in cards and row["shape"] in sources]
+    own = [row for row in rows if row["device"] == device.name]
+
+    def brought(row: dict[str, str]) -> float:
+        there = Shape(**sources[row["shape"]].shape)
+        peaks = device.bf16_tflops / cards[row["device"]].bf16_tflops
+        return float(row["tokens_per_second"]) * peaks * there.forward_flops / shape.forward_flops
+
+    if not rows:
+        return Speed(assumed_share * device.bf16_tflops * 1e12 / shape.forward_flops, "assumed")
+    same = bool(own) and all(Shape(**sources[row["shape"]].shape) == shape for row in own)
+    return Speed(min(map(brought, own or rows)), "measured" if same else "scaled")
 
 
 def hours_of(bills: Mapping[tuple[str, str], dict[str, Any]], base: str) -> float | None:

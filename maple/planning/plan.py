@@ -26,7 +26,7 @@ SMOKE_SHAPES = {
     "mistral-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=192, vocabulary=2048),
 }
 # Planned with when this machine's GPU is not in benchmarks/devices.csv.
-REFERENCE_DEVICE = "A100-80GB"
+REFERENCE_DEVICE = "H100-80GB"
 # Starting Python, reading the base, measuring the held-out loss twice.
 START_SECONDS = {"smoke": 10, "hub": 180}
 
@@ -142,15 +142,17 @@ def scorings(params: Params, device: Device, again: Collection[str] = ()) -> lis
 
 def scoring(params: Params, name: str, base: Base, device: Device, again: Collection[str] = ()) -> Scoring:
     """A cell that is trained again is scored again."""
-    hours = evaluation_cost.hours_of(bills.known(params), base.name)
-    measured = hours is not None
-    if not measured:
-        hours = START_SECONDS[params.sources] / 3600
-        if not params.is_smoke:
-            shape = shape_of(params, base.model)
-            hours += evaluation_cost.assumed_hours(params.evaluation, base.model, shape, base.bits, device)
     done = _done(params, "answers", name) and not set(stages_of(params, name)) & set(again)
-    return Scoring(name, done, hours, measured)
+    known = evaluation_cost.hours_of(bills.known(params), base.name)
+    if known is not None:
+        return Scoring(name, done, known, tuple(known * end for end in cell_cost.RANGES["this grid"]), measured=True)
+    start = START_SECONDS[params.sources] / 3600
+    if params.is_smoke:
+        return Scoring(name, done, start, (start, start), measured=False)
+    pace = evaluation_cost.pace(params.evaluation, shape_of(params, base.model), base.bits, device)
+    _, read, written = evaluation_cost.tokens(params.evaluation, base.model)
+    low, high = pace.range(read, written)
+    return Scoring(name, done, start + pace.hours(read, written), (start + low, start + high), False, pace)
 
 
 def _done(params: Params, kind: str, name: str) -> bool:

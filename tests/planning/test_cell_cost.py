@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from maple.config import bills, catalogue, params
 from maple.config.params import TARGETS
 from maple.models import loading, shapes
-from maple.planning import cell_cost, plan
+from maple.planning import cell_cost, evaluation_cost, plan
 from maple.training import batches, loop, output_head, row_attention
 
 # Percent of trainable parameters as PEFT prints it, by adapted modules and rank.
@@ -198,7 +198,7 @@ def speeds(tmp_path, monkeypatch):
         with open(tmp_path / "throughput.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, header)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({"work": "train"} | row for row in rows)
 
     return write
 
@@ -282,6 +282,29 @@ def test_hours_money_and_their_range_follow_by_hand(speeds, tmp_path, monkeypatc
     assert line.hours == pytest.approx(line.tokens / 5109 / 3600 + 180 / 3600) == pytest.approx(0.5591, rel=0.001)
     assert line.hours * card.price_per_hour == pytest.approx(1.677, rel=0.001)
     assert line.speed == cell_cost.Speed(5109, "measured") and line.speed.range == (0.75, 1.25)
+
+
+def test_evaluation_takes_the_slowest_measured_pace_of_the_card_and_scales_what_another_measured(speeds):
+    """Unpacked once, 4 bits read as 16 do; what no card measured at 8 bits is an assumed share of the peak."""
+    mistral, llama = shape("mistral-7b"), shape("llama-2-7b")
+    row = {"device": "H100-80GB", "shape": "mistral-7b", "bits": 16, "rank": 8, "path": "shared", "checkpointing": "no"}
+    found = [("read", 30000), ("read", 20000), ("write", 9000), ("write", 6000)]
+    speeds(*(row | {"work": work, "tokens_per_second": rate, "settings": rate} for work, rate in found))
+    evaluation, card = params.load("paper").evaluation, device("H100-80GB")
+    for bits in (16, 4):
+        pace = evaluation_cost.pace(evaluation, mistral, bits, card)
+        assert pace.reading == cell_cost.Speed(20000, "measured") and pace.writing == cell_cost.Speed(6000, "measured")
+    assert pace.hours(36e6, 21.6e6) == pytest.approx(0.5 + 1) and pace.range(36e6, 21.6e6) == pytest.approx(
+        (1.125, 1.875)
+    )
+    twice = evaluation_cost.pace(evaluation, mistral, 16, device("a card of twice the peaks", factor=2))
+    assert twice.reading == cell_cost.Speed(pytest.approx(40000), "scaled")
+    scaled = evaluation_cost.pace(evaluation, llama, 16, card).reading
+    ratio = mistral.forward_flops / llama.forward_flops
+    assert scaled == cell_cost.Speed(pytest.approx(20000 * ratio), "scaled")
+    assumed = evaluation_cost.pace(evaluation, mistral, 8, card).reading
+    rate = cell_cost.ASSUMED_MFU[8] * card.bf16_tflops * 1e12 / mistral.forward_flops
+    assert assumed == cell_cost.Speed(pytest.approx(rate), "assumed")
 
 
 def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
@@ -377,7 +400,8 @@ def test_the_paper_plan_shows_120_cells_on_one_screen_in_about_a_second_without_
     assert len(done.stdout.splitlines()) < 50
     assert "evaluation: 126 models, 0 scored already" in done.stdout
     for assumed in (
-        "assumed for it",
+        "million tokens read",
+        "tokens a second at 4 bits",
         "prices are assumed",
         "assumed: tokens of a training row",
         "scaled: the nearest row",

@@ -71,7 +71,7 @@ def test_rows_that_sources_lacks_are_an_error_with_the_command_that_fetches_them
 def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path, monkeypatch):
     table = tmp_path / "throughput.csv"
     heading = (ROOT / "benchmarks" / "throughput.csv").read_text().splitlines()[0]
-    before = "CPU,tiny,4,8,stock,no,0.5,an earlier run,2026-01-01"  # its place is taken
+    before = "CPU,tiny,train,4,8,stock,no,,0.5,,,,an earlier run,2026-01-01"  # its place is taken
     table.write_text(f"{heading}\n{before}\n")
     command = [sys.executable, "benchmarks/train.py", "--self-check", "--bits", "4", "--systems", "stock"]
     done = subprocess.run([*command, "--throughput", str(table)], cwd=ROOT, capture_output=True, text=True)
