@@ -14,6 +14,7 @@ from maple.config import command
 from maple.core import storage
 from maple.core.errors import MapleError
 from maple.parts import answers, readings
+from maple.planning import plan
 from maple.results.render import to_csv, to_markdown
 from maple.results.tables import PAPER_TASKS
 from maple.tasks import protocols
@@ -27,10 +28,18 @@ def main(params, arguments):
             why="the table holds other protocols against the default one",
             do="set evaluation.protocol to default and scoring.protocol to null",
         )
+    names = [cell.name for cell in params.cells]
+    known = plan.outdated(params, names)
+    if known is None or known.again:
+        raise MapleError(
+            "the grid's answers may not be those that the parameters ask for",
+            why=f"{sorted(known.again)[0]} is out of date" if known else "DVC could not be asked, as while it runs",
+            do=f"run `dvc repro {params.pipeline}:score` first",
+        )
     folder = params.work / "protocols"
     default = of_table_1(params, protocols.DEFAULT)
     stored = {}
-    for name in (cell.name for cell in params.cells):
+    for name in names:
         stored[name] = folder / "answers" / name
         answers.take(params.folder("answers", name), default.evaluation, stored[name])
     followup = of_table_1(params, "followup")

@@ -36,7 +36,8 @@ def of(part: Part, params: Params, device: Device, again: Collection[str] = ()) 
     # What a model has answered holds whatever fewer tasks and languages a part asks; fewer rows are asked apart.
     todo = [(found, base) for found, base in whole if not found.done or part.fewer_rows(params)]
     training = sum(line.hours for line in lines if not line.done)
-    asking = sum(_hours(found.hours, part, params, base) for found, base in todo)
+    shares = {base: _share(part, params, base, device) for base in part.params.bases}
+    asking = sum(_hours(found.hours, shares[base], params) for found, base in todo)
     return Cost(
         cells=len(lines),
         to_train=sum(not line.done for line in lines),
@@ -48,11 +49,17 @@ def of(part: Part, params: Params, device: Device, again: Collection[str] = ()) 
     )
 
 
-def _hours(hours: float, part: Part, params: Params, base: Base) -> float:
+def _hours(hours: float, share: float, params: Params) -> float:
     """A model's hours for all that the profile asks, cut to what the part asks; the start stays whole."""
     start = min(hours, plan.START_SECONDS[params.sources] / 3600)
-    few, all_of_it = (
-        evaluation_cost.work(evaluation, base.model, base.bits)
+    return start + (hours - start) * share
+
+
+def _share(part: Part, params: Params, base: Base, device: Device) -> float:
+    """Of a model's time for the whole evaluation, what the part takes."""
+    pace = evaluation_cost.pace(params.evaluation, plan.shape_of(params, base.model), base.bits, device)
+    few, whole = (
+        pace.hours(*evaluation_cost.tokens(evaluation, base.model)[1:])
         for evaluation in (part.params.evaluation, params.evaluation)
     )
-    return start + (hours - start) * few / all_of_it
+    return few / whole

@@ -56,12 +56,6 @@ def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:
     return examples, read, written
 
 
-def work(evaluation: Evaluation, model: str, bits: int) -> float:
-    """Tokens of one model's evaluation, each counted by how slowly it goes: passes over a token at the peak rate."""
-    _, read, written = tokens(evaluation, model)
-    return read / ASSUMED_MFU[bits] + written / ASSUMED_WRITING_MFU
-
-
 @dataclass(frozen=True)
 class Pace:
     """How fast one model reads prompts and writes answers."""
