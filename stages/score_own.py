@@ -39,19 +39,22 @@ def main(params, arguments):
     for note in subject.notes:
         print(f"note: {note}", file=sys.stderr)
 
+    asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
+
     def load():
         from maple.config import environment
         from maple.models import loading
 
         environment.settle(params)
-        base = loading.load_base(weights, subject.evaluated_bits, params.recipe.quantisation, loading.device())
+        base = loading.load_base(
+            weights, subject.evaluated_bits, params.recipe.quantisation, loading.device(), asked.unpack_4bit
+        )
         source = adapter_check.base_in(weights)
         return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
             weights
         )
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
-    asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
     answers = out.with_name(out.name + ".answers")
     run.answer(subject, load, asked, sources, out.with_name(out.name + ".predictions"), answers, params.profile)
     found = score_record.score(answers, asked, params.scoring, out)
