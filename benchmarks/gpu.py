@@ -19,6 +19,7 @@ import functools
 import gc
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -171,6 +172,19 @@ class Bench:
         )
         if self.arguments.throughput:
             throughput.remember([row], Path(self.arguments.throughput))
+
+
+def tests(bench: Bench) -> None:
+    """What only a card does, and the products of unpacked weights; fast and wrong would be worth nothing."""
+    files = ["tests/models/test_loading.py", "tests/training/test_on_gpu.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"MAPLE_TEST_DEVICE": bench.device.type}, capture_output=True
+    )
+    said = done.stdout.decode(errors="replace").strip().splitlines() or [done.stderr.decode(errors="replace")]
+    bench.say(f"tests: {said[-1]}")
+    if done.returncode:
+        sys.exit("\n".join(said[-40:]))
 
 
 # -- Training --------------------------------------------------------------------------------------------------------
@@ -423,6 +437,7 @@ def timings(bench: Bench, theirs, sizes: tuple[int, ...]) -> Iterator[tuple[floa
 
 # Minutes that a section takes on an H100; none is begun with less left.
 SECTIONS = {
+    "tests": (tests, 1.0),
     "train_16": (train_16, 0.5),
     "write_16": (write_16, 0.4),
     "answer_adapter": (answer_adapter, 0.5),
