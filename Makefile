@@ -14,7 +14,7 @@ WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources clean \
+.PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources calibrate clean \
 	submit status collect remote push pull experiments
 
 help: ## list the verbs
@@ -93,6 +93,9 @@ pull: setup $(PIPELINE) ## results from the store instead of making them; WHAT=s
 
 experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)
 	@python -m stages.experiments
+
+calibrate: setup ## how often the claims' verdicts are right: planted truth, 200 grids of each; see docs/CLAIMS.md (12 min)
+	python -m benchmarks.calibrate
 
 clean: ## remove outputs and half results of every profile (not the environment, not DVC's cache)
 	rm -rf artifacts work

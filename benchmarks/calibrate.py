@@ -216,35 +216,42 @@ class Noise:
             "item": [m.base.model for m in self._models],
             "bits": [m.base.name for m in self._models],
             "dataset": [f"{m.base.model}.{getattr(m.coordinates, 'dataset', '')}" for m in self._models],
+            "cell": [m.name for m in self._models],
         }
 
     def of(self, task: str, language: str, draw: int) -> np.ndarray:
-        """Shape (models, examples)."""
+        """Shape (models, examples); for ROUGE-L its distribution function."""
         spread, n = self._spread[task], size_of(self._params, task)
-        own, shared = (_rng(draw, task, language), _rng(draw, task))
-        weights = _latent(spread)
-        noise = own.standard_normal((len(self._models), n), dtype=np.float32)
-        noise *= np.float32(weights.pop("cell") ** 0.5)
-        for kind, weight in weights.items():
-            common = spread.item_languages if kind == "item" else spread.languages
+        own, shared = _rng(draw, task, language), _rng(draw, task)
+        noise = np.zeros((len(self._models), n), dtype=np.float32)
+        for kind, (variance, common) in _latent(spread).items():
             names = list(dict.fromkeys(self._owners[kind]))
-            parts = [rng.standard_normal((len(names), n), dtype=np.float32) for rng in (shared, own)]
-            part = (
-                np.float32((weight * common) ** 0.5) * parts[0] + np.float32((weight * (1 - common)) ** 0.5) * parts[1]
-            )
+            part = np.float32((variance * (1 - common)) ** 0.5) * own.standard_normal((len(names), n), dtype=np.float32)
+            if common:
+                part += np.float32((variance * common) ** 0.5) * shared.standard_normal(part.shape, dtype=np.float32)
             noise += part[[names.index(owner) for owner in self._owners[kind]]]
         return _cumulative(noise) if task == "xlsum" else noise
 
 
-def _latent(spread: Spread) -> dict[str, float]:
-    """Shares of the noise's variance, summing to 1; `cell` last."""
+def _latent(spread: Spread) -> dict[str, tuple[float, float]]:
+    """What the noise is made of: its part of the variance 1, and how much of that the translations of an item share."""
     total = spread.item + spread.bits + spread.dataset + spread.cell
-    shares, before, sum_so_far = {}, 0.0, 0.0
-    for kind in ("item", "bits", "dataset"):
+    item = spread.item / total
+    # What two noises have in common so that the scores have it: of right and wrong at even odds, asin(r) / (pi / 2).
+    apart, own = (
+        _sine(x) for x in (item * spread.item_languages, item * spread.item_languages + (1 - item) * spread.languages)
+    )
+    common = (own - apart) / (1 - _sine(item))
+    parts, before, sum_so_far = {}, 0.0, 0.0
+    for kind in ("item", "bits", "dataset", "cell"):
         sum_so_far += getattr(spread, kind) / total
-        correlation = float(np.sin(np.pi / 2 * sum_so_far))
-        shares[kind], before = correlation - before, correlation
-    return shares | {"cell": 1 - before}
+        parts[kind] = (_sine(sum_so_far) - before, apart / _sine(item) if kind == "item" else common)
+        before = _sine(sum_so_far)
+    return parts
+
+
+def _sine(correlation: float) -> float:
+    return float(np.sin(np.pi / 2 * correlation))
 
 
 def scores_of(task: str, noise: np.ndarray, means: np.ndarray) -> np.ndarray:

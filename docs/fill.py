@@ -1,4 +1,4 @@
-"""Fill the generated parts of README.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
+"""Fill the generated parts of README.md and docs/CLAIMS.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
 
 python docs/fill.py            # write
 python docs/fill.py --check    # exit 1 if it would change anything
@@ -13,8 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from maple.config import catalogue
+from benchmarks import calibrate
+from maple.config import catalogue, params
 from maple.core.progress import duration  # noqa: E402
+from maple.results import power
 
 
 def results() -> str:
@@ -49,22 +51,38 @@ def licences() -> str:
     return "\n".join(lines)
 
 
-def fill(text: str) -> str:
-    for part in (results, costs, licences):
+def errors() -> str:
+    return calibrate.error_table(calibrate.read())
+
+
+def seeds() -> str:
+    return calibrate.seed_table(calibrate.read())
+
+
+def powers() -> str:
+    return power.as_markdown(params.load("paper"))
+
+
+PAGES = {"README.md": (results, costs, licences), "docs/CLAIMS.md": (errors, seeds, powers)}
+
+
+def fill(page: str, text: str) -> str:
+    for part in PAGES[page]:
         pattern = rf"(<!-- {part.__name__}: [^\n]*-->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, part=part: f"{m[1]}{part()}\n{m[2]}", text, flags=re.S)
         if count != 1:
-            sys.exit(f"README.md has {count} parts named {part.__name__}")
+            sys.exit(f"{page} has {count} parts named {part.__name__}")
     return text
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    before = path.read_text()
-    after = fill(before)
-    if "--check" in sys.argv:
-        sys.exit("README.md is not up to date: run python docs/fill.py" if after != before else 0)
-    path.write_text(after)
+    for page in PAGES:
+        path = ROOT / page
+        before = path.read_text()
+        after = fill(page, before)
+        if after != before and "--check" in sys.argv:
+            sys.exit(f"{page} is not up to date: run python docs/fill.py")
+        path.write_text(after)
 
 
 if __name__ == "__main__":

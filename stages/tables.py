@@ -3,8 +3,8 @@
     python -m stages.tables --profile smoke
 
 paper_tables/regenerated/<profile>/tables/ gets table1 and table2 as CSV, Markdown and LaTeX, which
-`diff -r` with paper_tables/published/tables compares; details/ has the configuration and interval of each cell
-and the whole grid, languages/ one table per task, analyses/ what the paper asks but prints no numbers for.
+`diff -r` with paper_tables/published/tables compares; details/ has the configuration and interval of each cell,
+what choosing it cost, and the whole grid, languages/ one table per task, analyses/ what the paper asks but prints no numbers for.
 """
 
 from maple.config import command
@@ -21,6 +21,8 @@ def main(params, arguments):
             for suffix, text_of in render.FORMATS.items():
                 storage.write_text(part / f"{name}.{suffix}", text_of(table))
             storage.write_text(part / "details" / f"{name}_cells.csv", render.to_csv(tables.cells_csv(results, name)))
+            choices = render.to_markdown(tables.choice_table(results, name))
+            storage.write_text(part / "details" / f"{name}_choice.md", choices)
         storage.write_text(part / "details" / "grid.csv", render.to_csv(tables.grid_csv(results)))
         for task in params.evaluation.tasks:
             long, wide = tables.language_tables(results, task)

@@ -111,7 +111,8 @@ def _detail(
     """Only what is known, so that the page carries no empty fields."""
     cell = {"table": layout.name, "row": key, "column": column.header, "ours": ours}
     cell |= {k: verdict.get(k) for k in ("published", "verdict", "difference", "tolerance", "where", "note")}
-    cell |= {k: behind.get(k) for k in ("value", "low", "high", "n", "chance", "rank", "bits", "seed_range")}
+    of_ours = ("value", "low", "high", "n", "chance", "rank", "bits", "seed_range", "choice_cost", "corrected")
+    cell |= {k: behind.get(k) for k in (*of_ours, "corrected_low", "corrected_high")}
     return {k: v for k, v in cell.items() if v} | {"cells": behind.get("cells", "").split()}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from maple.results.quantities import Quantity, mean
 from maple.results.render import Table
-from maple.results.tables import AVERAGE, MISSING, PAPER_TASKS, Configuration, Results, numbers, rounded
+from maple.results.tables import AVERAGE, MISSING, PAPER_TASKS, Configuration, Results, numbers, rounded, seeds_note
 from maple.upstream import languages
 
 # The task that asks the same items in every language.
@@ -208,7 +208,13 @@ def _change(
 def _tables(
     results: Results, title: str, long: list[str], rows: list[list[str]], header: list[str], summary: list[list[str]]
 ) -> tuple[Table, Table]:
-    return Table(title, long, rows, label=results.label), Table(title, header, summary, label=results.label)
+    notes = [
+        f"{AVERAGE.capitalize()} over tasks mixes accuracy, F1 and ROUGE-L: an index.",
+        seeds_note(results.params).capitalize(),
+    ]
+    return Table(title, long, rows, label=results.label), Table(
+        title, header, summary, notes=notes, label=results.label
+    )
 
 
 def _mean(quantities: list[Quantity | None]) -> Quantity | None:

@@ -535,8 +535,8 @@ def sentence(checked: list[Checked]) -> str:
     return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) or "none"
 
 
-def as_markdown(checked: list[Checked], label: str | None) -> str:
-    """One table of verdicts, then the comparisons behind each."""
+def as_markdown(checked: list[Checked], label: str | None, covered: str = "") -> str:
+    """One table of verdicts, then the comparisons behind each; `covered`: what intervals cover (`tables.seeds_note`)."""
     rows = [
         [c.id, c.statement, c.source, c.verdict("published"), c.verdict("ours"), "; ".join(c.missing("ours"))]
         for c in checked
@@ -544,7 +544,9 @@ def as_markdown(checked: list[Checked], label: str | None) -> str:
     header = ["claim", "statement", "source", "on the paper's numbers", "on ours", "what is missing on ours"]
     notes = [
         "Ours: paired bootstrap; p-values corrected for the number of claims, and inside a claim where one comparison "
-        "decides alone (docs/CLAIMS.md).",
+        "decides alone. Scores of chosen configurations are without what they owe to the choice. docs/CLAIMS.md says how "
+        "often such verdicts are wrong.",
+        *([f"Ours: {covered}"] if covered else []),
         "The paper's: print rounding only, since it gives neither examples nor intervals.",
     ]
     parts = ["# The paper's claims\n\n", to_markdown(Table("Verdicts", header, rows, notes=notes, label=label))]

@@ -3,7 +3,8 @@
 Verdicts: `same` (equal as printed), `consistent` (the other number lies inside print rounding plus our interval),
 `differs`, `missing`; `quoted` for baseline rows, which we repeat and do not run; `not comparable (...)` where the
 folder's own label says so. Intervals are read from details/ of the second folder; without them only equal digits
-are consistent. The intervals cover the choice of examples, not the choice of the best configuration among many.
+are consistent. The paper's numbers and ours are both chosen as the best of many, so what the choice lifts them by
+(details/*_choice.md) is taken off neither.
 """
 
 import csv

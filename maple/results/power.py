@@ -168,25 +168,28 @@ class Design:
         """Standard error of each comparison, of what the test covers: with one seed, examples alone."""
         return np.sqrt(np.diag(self._covariance(examples, seeds or self.seeds)))
 
-    def examples_needed(self, effect: float) -> float | None:
-        """By how much the examples of every language must be multiplied to find `effect`; None if none suffice.
+    def examples_needed(self, effect: float | None = None, margin: float | None = None) -> float | None:
+        """By how much the examples of every language must be multiplied to find `effect`, or to recognise no effect within
+        `margin`; None if no number suffices.
 
         More than upstream has (maple/tasks) cannot be had: other items of the same kind are meant.
         """
-        if not self._finds(effect, 1e6):
-            return None
+
+        def enough(examples: float) -> bool:
+            found = self.power(examples)
+            return (effect is None or found.effect <= effect) and (margin is None or found.margin <= margin)
+
         low, high = 1e-6, 1e6
+        if not enough(high):
+            return None
         while high / low > 1.001:
             middle = (low * high) ** 0.5
-            low, high = (low, middle) if self._finds(effect, middle) else (middle, high)
+            low, high = (low, middle) if enough(middle) else (middle, high)
         return high
 
     def seeds_needed(self, effect: float, most: int = 100) -> int | None:
         """The fewest seeds per cell, at least two, to find `effect`; None if `most` do not suffice."""
         return next((seeds for seeds in range(2, most + 1) if self.power(1, seeds).effect <= effect), None)
-
-    def _finds(self, effect: float, examples: float) -> bool:
-        return self.power(examples).effect <= effect
 
     def _covariance(self, examples: float, seeds: int) -> np.ndarray:
         covered = (self._covariances["shared"] + self._covariances["cell"] / seeds) / examples
@@ -378,3 +381,21 @@ def _measured(task: str, collected: collect.Collected, known: Mapping[str, colle
 
 def _share(part: float | None, whole: float, assumed: float) -> float:
     return assumed if part is None or not whole else min(1.0, max(0.0, part / whole))
+
+
+# -- For a page ----------------------------------------------------------------------------------------------------
+
+
+def as_markdown(params: Params, spread: Mapping[str, Spread] = ASSUMED) -> str:
+    """What each claim's test can tell with the grid of `params`, and how many more examples would tell a margin from none."""
+    lines = [
+        "| claim | comparisons | finds effects from | recognises none within | examples for none within the margin |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for claim in claims.load()["claims"]:
+        design = Design(claim, params, spread)
+        found, times = design.power(), design.examples_needed(margin=params.tables.claim_margin)
+        needed = "no number" if times is None else "enough" if times <= 1 else f"{times:.2g} times as many"
+        figures = [str(found.comparisons), f"{found.effect:.3f}", f"{found.margin:.3f}", needed]
+        lines.append(f"| {' | '.join([claim['id'], *figures])} |")
+    return "\n".join(lines)

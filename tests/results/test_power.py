@@ -55,6 +55,8 @@ def test_what_is_needed_for_an_effect_is_what_finds_it():
     times = asked.examples_needed(0.025)
     assert asked.power(times).effect == pytest.approx(0.025, abs=1e-4) and times > 1
     assert asked.examples_needed(0.02) is None, "no number of examples tells the margin from more than the margin"
+    times = asked.examples_needed(margin=0.01)
+    assert asked.power(times).margin == pytest.approx(0.01, abs=1e-4)
     seeds = asked.seeds_needed(0.04)
     assert asked.power(1, seeds).effect <= 0.04 < asked.power(1, seeds - 1).effect
 
