@@ -419,12 +419,12 @@ def choice_table(results: Results, name: str) -> Table:
             if choice is None:
                 texts.append(MISSING)
                 continue
-            value, low, high = (rounded(n, 3, scale) for n in choice.corrected.interval(confidence))
-            printed, cost = rounded(choice.printed.value, 3, scale), rounded(choice.cost, 3, scale)
-            texts.append(f"{printed} - {cost} = {value} [{low}, {high}]")
+            shown = (choice.printed.value, choice.cost, *_without_choice(choice, confidence))
+            printed, cost, value, low, high = (rounded(number, 3, scale) for number in shown)
+            texts.append(f"{printed}, cost {cost}: {value} [{low}, {high}]")
         rows.append([*row.split(".", 1), *texts])
     notes = [
-        "Printed score - cost of the choice = score without it [interval that covers examples and the choice].",
+        "Printed score, cost of the choice: score without it [interval that covers examples and the choice].",
         "Where configurations differ little, about a third of the cost is not found: docs/CLAIMS.md.",
         f"The columns mix metrics, so {AVERAGE} is an index.",
         seeds_note(results.params).capitalize(),
@@ -437,8 +437,13 @@ def choice_table(results: Results, name: str) -> Table:
 def _corrected(choice: Choice | None, confidence: float) -> list[str]:
     if choice is None:
         return [""] * 4
+    return [f"{number:.6f}" for number in (choice.cost, *_without_choice(choice, confidence))]
+
+
+def _without_choice(choice: Choice, confidence: float) -> tuple[float, float, float]:
+    """Score and interval; what a score cannot be is left out of it."""
     value, low, high = choice.corrected.interval(confidence)
-    return [f"{number:.6f}" for number in (choice.cost, value, low, high)]
+    return value, max(0.0, low), min(1.0, high)
 
 
 def grid_csv(results: Results) -> Table:

@@ -74,7 +74,7 @@ def test_tables_print_the_cost_beside_each_chosen_cell_and_none_where_the_heldou
     assert entry.choice.corrected.value == pytest.approx(entry.quantity.value - entry.choice.cost)
     text = render.to_markdown(tables.choice_table(results, "table1"))
     value = tables.rounded(entry.choice.printed.value, 3)
-    assert f"{value} - {tables.rounded(entry.choice.cost, 3)} = " in text and "index" in text
+    assert f"{value}, cost {tables.rounded(entry.choice.cost, 3)}: " in text and "index" in text
     row = next(r for r in tables.cells_csv(results, "table1").rows if r[:2] == ["mistral-7b.alpaca", "average"])
     assert float(row[-4]) == pytest.approx(entry.choice.cost, abs=1e-6)
     assert any("lifts them by" in note for note in tables.regenerated(results, "table1").notes)
