@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from maple.core import storage
 from maple.core.errors import MapleError
 from maple.results import published
 from maple.results.published import Column, Row, TableLayout, number
@@ -186,20 +187,17 @@ def _details(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file, strict=True))
-        if lacking := [name for name in needed if name not in header]:
+        found = storage.read_csv(path)
+        if lacking := [name for name in needed if found and name not in found[0]]:
             raise ValueError(f"its header lacks {', '.join(lacking)}")
-        if uneven := [place for place, row in enumerate(rows, 1) if len(row) != len(header)]:
-            raise ValueError(f"row {uneven[0]} is not as long as the header")
-        found = [dict(zip(header, row)) for row in rows]
         for place, row in enumerate(found, 1):
             for name in ("value", "low", "high", "chance") if row["low"] else ():
                 if row.get(name) and not math.isfinite(float(row[name])):
                     raise ValueError(f"row {place}: {name} is {row[name]}")
-    except (OSError, ValueError, csv.Error) as error:
+    except (MapleError, ValueError) as error:
+        why = error.why if isinstance(error, MapleError) else str(error)
         raise MapleError(
-            f"cannot read {path}", why=str(error), do="make it with `python -m stages.tables`", code=COULD_NOT_RUN
+            f"cannot read {path}", why=why, do="make it with `python -m stages.tables`", code=COULD_NOT_RUN
         ) from error
     return found
 

@@ -124,6 +124,7 @@ NO_MEMORY = {
     "a card": "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
     "the system": "raise OSError(12, 'Cannot allocate memory')",
     "a library": "raise ImportError('libtorch_cpu.so: failed to map segment from shared object')",
+    "oneDNN": "raise RuntimeError('could not create a primitive')",
     "a thread": 'raise RuntimeError("can\'t start new thread")',
     "the limit": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); x = bytearray(1 << 31)",
 }
