@@ -20,7 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trials
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import trials  # noqa: E402
 
 STAGES = ("train", "score", "collect", "figures")
 
@@ -106,7 +108,7 @@ CONDITIONS = {
         place=on_small_disk,
         prepare=fill,
         undo=lambda folder: (folder.parent / "ballast").unlink(),
-        fails="No space left",
+        fails="disk",
     ),
     "read-only tree": Condition(prepare=read_only, undo=unmount, fails="Read-only"),
     "0.8 GB of address space": Condition(shell="ulimit -v 800000", fails="memory"),
@@ -117,10 +119,12 @@ def shell(command: str, folder: Path) -> None:
     subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True)
 
 
-def attempt(folder: Path, condition: Condition, stages: list[str], seconds: float = 900) -> tuple[int, str]:
+def attempt(
+    folder: Path, condition: Condition, stages: list[str], check: tuple[str, ...], seconds: float = 900
+) -> tuple[int, str]:
     """Exit status and what was said by the check and `dvc repro` of the stages."""
     environment = {k: v for k, v in (os.environ | condition.environment).items() if v is not None}
-    command = f"{' '.join(trials.CHECK)} && dvc repro --force --single-item {' '.join(stages)}"
+    command = f"{shlex.join(check)} && dvc repro --force --single-item {' '.join(stages)}"
     if condition.shell:
         command = f"{condition.shell}; {command}"
     try:
@@ -139,11 +143,11 @@ def attempt(folder: Path, condition: Condition, stages: list[str], seconds: floa
     return done.returncode, done.stdout + done.stderr
 
 
-def state(folder: Path, stages: list[str]) -> dict[str, str]:
-    return {key: value for stage in stages for key, value in (trials.state(folder, stage) | {}).items()}
+def state(folder: Path, stages: list[str]) -> list[dict[str, str]]:
+    return [trials.state(folder, stage) for stage in stages]
 
 
-def trial(run: Path, name: str, condition: Condition, stages: list[str]) -> tuple[str, str]:
+def trial(run: Path, condition: Condition, stages: list[str], check: tuple[str, ...] = trials.CHECK) -> tuple[str, str]:
     """(fate, what was said): same bytes; refused, then the same bytes; or what went wrong."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = condition.place(run, Path(scratch))
@@ -151,18 +155,19 @@ def trial(run: Path, name: str, condition: Condition, stages: list[str]) -> tupl
             before = state(folder, stages)
             condition.prepare(folder)
             try:
-                code, said = attempt(folder, condition, stages)
+                code, said = attempt(folder, condition, stages, check)
             finally:
                 condition.undo(folder)
             message = [line for line in said.splitlines() if line.startswith(("  why:", "ERROR"))]
-            shown = (message or said.splitlines()[-1:] or [""])[0].strip()[:200]
+            # No place of this machine goes into the rows.
+            shown = (message or said.splitlines()[-1:] or [""])[0].strip().replace(str(folder), "RUN")[:200]
             if code == 0:
                 return ("same bytes" if state(folder, stages) == before else "differs"), ""
             if not condition.fails or condition.fails.lower() not in said.lower():
                 return "failed", said[-1500:]
             if "Traceback" in said:
                 return "traceback", said[-1500:]
-            code, again = attempt(folder, Condition(), stages)
+            code, again = attempt(folder, Condition(), stages, check)
             if code or state(folder, stages) != before:
                 return "not mended", again[-1500:]
             return "refused, then same bytes", shown
@@ -183,7 +188,7 @@ def main() -> int:
     stages = [known[verb] for verb in arguments.stages.split(",")]
     bad = 0
     for name in arguments.only:
-        fate, said = trial(arguments.run.resolve(), name, CONDITIONS[name], stages)
+        fate, said = trial(arguments.run.resolve(), CONDITIONS[name], stages)
         bad += fate not in ("same bytes", "refused, then same bytes")
         print(f"{name}: {fate} {said}", flush=True)
         if arguments.rows:
