@@ -62,14 +62,14 @@ def in_worktree(run: Path, scratch: Path) -> Path:
 def on_small_disk(run: Path, scratch: Path) -> Path:
     folder = scratch / "disk"
     folder.mkdir()
-    shell(f"mount -t tmpfs -o size=200m none {folder}", scratch)
+    shell(f"mount -t tmpfs -o size=2500m none {folder}", scratch)
     return trials.copy_of(run, folder / "run")
 
 
 def fill(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     with open(folder.parent / "ballast", "wb") as file:
-        file.write(bytes(max(0, free - 40_000)))
+        os.posix_fallocate(file.fileno(), 0, free - 40_000)
 
 
 def read_only(folder: Path) -> None:
@@ -100,6 +100,9 @@ CONDITIONS = {
     "a sub-folder of another repository": Condition(place=in_repository),
     "a git worktree": Condition(place=in_worktree),
     "64 open files": Condition(shell="ulimit -n 64"),
+    "two runs at once": Condition(
+        shell="trap wait EXIT; { dvc repro --quiet --force --single-item collect >/dev/null 2>&1 & }", fails="lock"
+    ),
     "another Python first in PATH": Condition(
         prepare=other_python, shell='export PATH="$PWD/../other:$PATH"', fails="environment"
     ),
@@ -111,7 +114,7 @@ CONDITIONS = {
         fails="disk",
     ),
     "read-only tree": Condition(prepare=read_only, undo=unmount, fails="Read-only"),
-    "0.8 GB of address space": Condition(shell="ulimit -v 800000", fails="memory"),
+    "0.8 GB of address space": Condition(shell="ulimit -v 800000", fails="the stage ran out of memory"),
 }
 
 
@@ -158,7 +161,7 @@ def trial(run: Path, condition: Condition, stages: list[str], check: tuple[str, 
                 code, said = attempt(folder, condition, stages, check)
             finally:
                 condition.undo(folder)
-            message = [line for line in said.splitlines() if line.startswith(("  why:", "ERROR"))]
+            message = [line for mark in ("  why:", "ERROR") for line in said.splitlines() if line.startswith(mark)]
             # No place of this machine goes into the rows.
             shown = (message or said.splitlines()[-1:] or [""])[0].strip().replace(str(folder), "RUN")[:200]
             if code == 0:
