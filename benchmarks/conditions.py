@@ -161,7 +161,9 @@ def trial(run: Path, condition: Condition, stages: list[str], check: tuple[str, 
                 code, said = attempt(folder, condition, stages, check)
             finally:
                 condition.undo(folder)
-            message = [line for mark in ("  why:", "OpenBLAS", "ERROR") for line in said.splitlines() if line.startswith(mark)]
+            message = [
+                line for mark in ("  why:", "OpenBLAS", "ERROR") for line in said.splitlines() if line.startswith(mark)
+            ]
             # No place of this machine goes into the rows.
             shown = (message or said.splitlines()[-1:] or [""])[0].strip().replace(str(folder), "RUN")[:200]
             if code == 0:
