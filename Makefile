@@ -4,6 +4,8 @@ VENV ?= .venv
 PROFILE ?= smoke
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export TOKENIZERS_PARALLELISM := false
+# DVC's own place for it is one that every user of the machine may write to, and what lies there is unpickled: docs/SECURITY.md.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 # A claim of paper_tables/claims.yaml for `make plan` and `make claim`, and which of its parts is run; CLAIMS=all plans each.
 CLAIM ?=
 CLAIMS ?=

@@ -1,6 +1,6 @@
 """Kills at random moments: whatever is stopped, the same command must end with the same bytes.
 
-    python benchmarks/trials.py RUN --kills 20 --seed 0
+    python benchmarks/trials.py RUN --kills 50 --seed 0 --rows benchmarks/kills.csv
 
 RUN is a clone in which `make reproduce` of the smoke profile has finished; it is copied, and the copy is worked on. Each
 trial forces one stage again, sends one signal at a random moment to the stage, to DVC or to both, and then gives the
@@ -9,6 +9,7 @@ the bills, and what DVC's lock file says of the stage, must be as before. The la
 """
 
 import argparse
+import csv
 import hashlib
 import os
 import random
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import yaml
@@ -173,8 +174,25 @@ def trial(
     return Trial(verb, name, target, seconds, 1, "differs" if wrong else "survived", ", ".join(wrong[:5]))
 
 
+def note(rows: Path | None, one: Trial) -> None:
+    """One more row, at once: a benchmark that is ended early has counted what it did."""
+    if rows is None:
+        return
+    new = not rows.exists()
+    with open(rows, "a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Trial)], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(one) | {"seconds": f"{one.seconds:.1f}"})
+
+
 def trials(
-    folder: Path, stages: dict[str, str], kills: int, rng: random.Random, check: tuple[str, ...] = CHECK
+    folder: Path,
+    stages: dict[str, str],
+    kills: int,
+    rng: random.Random,
+    check: tuple[str, ...] = CHECK,
+    rows: Path | None = None,
 ) -> list[Trial]:
     """`kills` signals that hit something, the stages in turn, every pair of signal and target equally often."""
     windows = {verb: window(folder, stage, check) for verb, stage in stages.items()}
@@ -182,14 +200,20 @@ def trials(
     pairs = [(name, target) for name in SIGNALS for target in TARGETS]
     rng.shuffle(pairs)
     done: list[Trial] = []
+    # {(verb, target): the moment of a signal that came too late}: later ones come before it.
+    latest: dict[tuple[str, str], float] = {}
     while sum(one.fate != "late" for one in done) < kills:
         count = sum(one.fate != "late" for one in done)
         verb = list(stages)[count % len(stages)]
         name, target = pairs[count % len(pairs)]
         first, last, end = windows[verb]
         # Not to the very end as it was measured: later runs may be faster, and a signal that comes too late is wasted.
-        seconds = rng.uniform(0.0, 0.9 * (last - first)) if target == "stage" else rng.uniform(0.5 * first, 0.9 * end)
+        start, stop = (0.0, 0.9 * (last - first)) if target == "stage" else (0.5 * first, 0.9 * end)
+        seconds = rng.uniform(start, max(start, min(stop, latest.get((verb, target), stop))))
         done.append(trial(folder, verb, stages[verb], name, target, seconds, expected[verb], check))
+        note(rows, done[-1])
+        if done[-1].fate == "late":
+            latest[verb, target] = seconds
         print(
             f"{verb:9} {name:8} {target:6} {seconds:5.1f} s of {end:.1f}: {done[-1].fate} {done[-1].said}", flush=True
         )
@@ -210,13 +234,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="signals that hit something (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of the order (default 0)")
     parser.add_argument("--verbs", default="download,train,answer,judge,collect", help=f"of {', '.join(VERBS)}")
+    parser.add_argument("--rows", type=Path, help="a CSV file that gets a row for each signal as it is sent")
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = copy_of(arguments.run, Path(scratch) / "run")
         known = stages_of(folder)
         stages = {verb: known[verb] for verb in arguments.verbs.split(",")}
-        done = trials(folder, stages, arguments.kills, random.Random(arguments.seed))
+        done = trials(folder, stages, arguments.kills, random.Random(arguments.seed), rows=arguments.rows)
         left = [str(path.relative_to(folder)) for path in folder.rglob("*.part")] + [
             str(path) for path in (folder / "work").glob("*/tmp*")
         ]

@@ -1,4 +1,4 @@
-"""Fill the generated parts of README.md and docs/CLAIMS.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
+"""Fill the generated parts of README.md, docs/CLAIMS.md and docs/APPENDIX.md, those between `<!-- NAME: ... -->` and `<!-- end -->`.
 
 python docs/fill.py            # write
 python docs/fill.py --check    # exit 1 if it would change anything
@@ -8,6 +8,7 @@ import csv
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +31,7 @@ def results() -> str:
 
 
 def costs() -> str:
-    with open(ROOT / "benchmarks" / "costs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _csv("costs")
     lines = ["| command | wall time | peak memory | |", "|---|---|---|---|"]
     lines += [
         f"| `{row['command']}` | {duration(int(row['seconds']))} | {row['peak_gb'] + ' GB' if row['peak_gb'] else 'not measured'} | {row['note']} |"
@@ -63,7 +63,39 @@ def powers() -> str:
     return power.as_markdown(params.load("paper"))
 
 
-PAGES = {"README.md": (results, costs, licences), "docs/CLAIMS.md": (errors, seeds, powers)}
+def kills() -> str:
+    """What benchmarks/trials.py counted: signals that hit something, those survived, when."""
+    rows = _csv("kills")
+    hits = [row for row in rows if row["fate"] != "late"]
+    lines = ["| during | signals | ended with the same bytes |", "|---|---|---|"]
+    for verb in [*dict.fromkeys(row["verb"] for row in hits), ""]:
+        these = [row for row in hits if verb in ("", row["verb"])]
+        survived = sum(row["fate"] == "survived" for row in these)
+        lines.append(f"| {f'`{verb}`' if verb else 'all'} | {len(these)} | {survived} |")
+    names = ", ".join(f"{name} {count}" for name, count in Counter(row["signal"] for row in hits).items())
+    late = f"{len(rows) - len(hits)} more came after the stage or DVC had ended and do not count."
+    return "\n".join(lines) + f"\n\n{names}. {late}"
+
+
+def conditions() -> str:
+    """What benchmarks/conditions.py saw."""
+    lines = ["| condition | what came of it |", "|---|---|"]
+    for row in _csv("conditions"):
+        said = f": `{row['said']}`" if row["said"] else ""
+        lines.append(f"| {row['condition']} | {row['fate']}{said} |")
+    return "\n".join(lines)
+
+
+def _csv(name: str) -> list[dict[str, str]]:
+    with open(ROOT / "benchmarks" / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+PAGES = {
+    "README.md": (results, costs, licences),
+    "docs/CLAIMS.md": (errors, seeds, powers),
+    "docs/APPENDIX.md": (kills, conditions),
+}
 
 
 def fill(page: str, text: str) -> str:

@@ -21,8 +21,10 @@ def main(params, arguments):
         )
     started = time.monotonic()
     found = build.prepare(params, name)
-    page = (params.artifacts / "prepared" / name / "examples.md").read_text(encoding="utf-8")
-    storage.write_text(params.regenerated / "training_sets" / f"{name}.md", page)
+    # The page for readers, the record for the tables: git keeps both, so that neither needs the prepared rows.
+    for made, kept in (("examples.md", f"{name}.md"), ("statistics.json", f"{name}.json")):
+        text = (params.artifacts / "prepared" / name / made).read_text(encoding="utf-8")
+        storage.write_text(params.regenerated / "training_sets" / kept, text)
     tokens = {model: one["tokens"] for model, one in found["models"].items()}
     seconds = time.monotonic() - started
     print(

@@ -36,8 +36,8 @@ def main(params, arguments):
 
 
 def _statistics(params):
-    """Training set -> what prepare measured of it; a clone that has only the scores goes without."""
-    paths = {name: params.artifacts / "prepared" / name / "statistics.json" for name in params.datasets}
+    """Training set -> what prepare measured of it, as git keeps it: a clone that has only the scores has it too."""
+    paths = {name: params.regenerated / "training_sets" / f"{name}.json" for name in params.datasets}
     return {name: storage.read_json(path) for name, path in paths.items() if path.is_file()}
 
 

@@ -1,6 +1,7 @@
 """Answers of a model, kept as they come, so that a killed evaluation goes on where it stopped.
 
-One file per task and language: a line with the settings that determine the answers, then one line per example.
+One file per task and language: a line with the settings that determine the answers, then one line per example, which ends
+with the hash of what comes before it.
 `<name>.jsonl.part` grows, flushed to disk after every batch; when the last answer is in, it becomes `<name>.jsonl`.
 A file made under other settings (another adapter, prompt, split, library version, ...) is discarded, never mixed in.
 """
@@ -43,7 +44,8 @@ class AnswerStore:
         """Add answers; when this returns, they survive a killed process and a power cut."""
         rows = list(rows)
         new = [self.header] if not self.part.exists() else []
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new + rows)
+        checked = [row | {"check": storage.fingerprint(row)} for row in rows]
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in new + checked)
         try:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             with open(self.part, "a", encoding="utf-8") as file:
@@ -81,5 +83,10 @@ class AnswerStore:
             return False
         if good < path.stat().st_size:
             os.truncate(path, good)
-        self.rows = {row["id"]: row for row in rows[1:]}
+        for row in rows[1:]:
+            # What a disk or a hand has changed since is no answer of the model: it is asked for again.
+            if row.pop("check", None) == storage.fingerprint(row):
+                self.rows[row["id"]] = row
+            else:
+                logging.info("%s: an answer has changed since it was stored: dropped", path)
         return True

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -46,6 +47,8 @@ def run(doc: str, main: Callable, **options: str | dict) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             _end_short_of_memory(error, log)
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            sys.exit(_end_without_room(error, log))
         logging.exception("stage failed")
         if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
             # Whatever read the output, `head` say, has seen enough; Python would complain again when it flushes.
@@ -74,6 +77,23 @@ def _log_to(settings: params.Params, names: list[str]) -> str:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     redaction.quiet_clients()
     return str(path)
+
+
+# Not a defect either: a full disk, a quota, a limit of files' size or number, a tree that can only be read.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS)
+
+
+def _end_without_room(error: OSError, log: str) -> int:
+    # The log may find no room for its line.
+    logging.raiseExceptions = False
+    logging.exception("stage failed")
+    told = MapleError(
+        f"could not write {error.filename2 or error.filename or 'a file'}",
+        why=f"the system refuses: {error.strerror}",
+        do="free some space, raise the limit (`ulimit -f`, `ulimit -n`, a quota) or make the folder writable, then run "
+        "the command again; finished work is kept",
+    )
+    return _say(f"{told}\n  log: {log}", 1)
 
 
 def _end_short_of_memory(error: Exception, log: str) -> None:

@@ -4,11 +4,11 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# What libraries say where memory ends: torch on a CPU and on a card, C++, Arrow, the system (errno 12), the loader of
-# libraries, and those that find no room for a thread's stack.
+# What libraries say where memory ends: torch on a CPU and on a card, oneDNN, C++, Arrow, the system (errno 12), the loader
+# of libraries, and those that find no room for a thread's stack.
 _NO_MEMORY = re.compile(
     "DefaultCPUAllocator|out of memory|bad_alloc|can(no|')t allocate memory|malloc of size|failed to map segment|"
-    "can't start new thread|failed to launch worker thread",
+    "can't start new thread|failed to launch worker thread|could not create a primitive",
     re.IGNORECASE,
 )
 

@@ -49,7 +49,8 @@ class JudgementStore:
             for number, line in enumerate(whole.split(b"\n")[:-1], 1):
                 try:
                     row = json.loads(line.decode("utf-8"))
-                    if not 0 <= row["preference"] <= 1:
+                    # `true` would count as a win.
+                    if isinstance(row["preference"], bool) or not 0 <= row["preference"] <= 1:
                         raise ValueError(f"a preference of {row['preference']}")
                     self.known[row["key"]] = float(row["preference"])
                 except (ValueError, KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ maple/judging/judgements.py keeps what they say, so none is paid for twice.
 
 import logging
 import math
+import numbers
 import os
 import re
 import threading
@@ -242,6 +243,9 @@ def preference_of(value: Any) -> float:
     >>> preference_of(2.0), preference_of(0), preference_of(1.25)
     (1.0, 0.5, 0.25)
     """
+    # A truth value would pass for the 1 that means a loss, and a text for no number at all.
+    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        raise Undecided(f"the judge's preference is {value!r}, no number", again=True)
     if value is None or math.isnan(value):
         raise Undecided("the judge's answer could not be parsed", again=True)
     if value == 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maple.config import catalogue
 from maple.config.params import Params
-from maple.planning import locks
+from maple.planning import locks, memory
 
 # Disk and memory that a profile needs at least, GB. Smoke: measured, README. Paper: two base models of 13.5 GB,
 # data and adapters, each once for work and once in DVC's cache; a 7B model is read through host memory shard by shard.
@@ -78,9 +78,12 @@ def _room(params: Params) -> Iterator[Finding]:
     free_gb = shutil.disk_usage(".").free / 1e9
     short = f"free {disk_gb - free_gb:.0f} GB more here" if free_gb < disk_gb else ""
     yield Finding("disk", f"{free_gb:.0f} GB free, {disk_gb} needed", short, bool(short))
-    total_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    short = f"use a machine with {memory_gb} GB" if total_gb < memory_gb else ""
-    yield Finding("memory", f"{total_gb:.0f} GB, {memory_gb} needed", short)
+    allowed, by = memory.allowed()
+    short = (
+        f"raise the limit of {by} to {memory_gb} GB" if by != "this machine" else f"use a machine with {memory_gb} GB"
+    )
+    text = f"{allowed / 1e9:.1f} GB allowed by {by}, {memory_gb} needed"
+    yield Finding("memory", text, short if allowed < memory_gb * 1e9 else "")
 
 
 def _git() -> Finding:

@@ -9,6 +9,7 @@ are consistent. The paper's numbers and ours are both chosen as the best of many
 
 import csv
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from maple.core import storage
 from maple.core.errors import MapleError
 from maple.results import published
 from maple.results.published import Column, Row, TableLayout, number
@@ -29,6 +31,9 @@ SAME, CONSISTENT, DIFFERS, MISSING, QUOTED, NOT_COMPARABLE = (
     "quoted",
     "not comparable",
 )
+# What is read of the tables of details.
+CELL_COLUMNS = ("row", "column", "value", "low", "high", "chance")
+GRID_COLUMNS = ("kind", "model", "dataset", "rank", "bits", "column", "value", "low", "high")
 # What the exit code of `make compare` says.
 AGREES, FAILED, INCOMPLETE, COULD_NOT_RUN = 0, 1, 2, 3
 
@@ -63,8 +68,8 @@ def folders(first: Path, second: Path) -> list[Verdict]:
 def _table(layout: TableLayout, first: Path, second: Path) -> list[Verdict]:
     theirs, _ = _read(layout, first / f"{layout.name}.csv")
     ours, label = _read(layout, second / f"{layout.name}.csv")
-    details = _details(second / "details" / f"{layout.name}_cells.csv")
-    grid = _details(second / "details" / "grid.csv") if details else []
+    details = _details(second / "details" / f"{layout.name}_cells.csv", CELL_COLUMNS)
+    grid = _details(second / "details" / "grid.csv", GRID_COLUMNS) if details else []
     known = {(row["row"], row["column"]): row for row in details}
     verdicts = []
     for place, row in enumerate(layout.rows):
@@ -152,7 +157,7 @@ def _read(layout: TableLayout, path: Path) -> tuple[list[dict[str, str]], str | 
     try:
         with open(path, encoding="utf-8", newline="") as file:
             header, *rows = list(csv.reader(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise MapleError(
             f"cannot read {path}", why=str(error), do="run `dvc repro` to make the tables", code=COULD_NOT_RUN
         ) from error
@@ -177,11 +182,24 @@ def _read(layout: TableLayout, path: Path) -> tuple[list[dict[str, str]], str | 
     return values, rows[0][-1] if rows and header[-1] == "note" else None
 
 
-def _details(path: Path) -> list[dict]:
+def _details(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a table of details; none where there is no such file, as with tables that others made."""
     if not path.is_file():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        found = storage.read_csv(path)
+        if lacking := [name for name in needed if found and name not in found[0]]:
+            raise ValueError(f"its header lacks {', '.join(lacking)}")
+        for place, row in enumerate(found, 1):
+            for name in ("value", "low", "high", "chance") if row["low"] else ():
+                if row.get(name) and not math.isfinite(float(row[name])):
+                    raise ValueError(f"row {place}: {name} is {row[name]}")
+    except (MapleError, ValueError) as error:
+        why = error.why if isinstance(error, MapleError) else str(error)
+        raise MapleError(
+            f"cannot read {path}", why=why, do="make it with `python -m stages.tables`", code=COULD_NOT_RUN
+        ) from error
+    return found
 
 
 # -- Summing up ----------------------------------------------------------------------------------------------------

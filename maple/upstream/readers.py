@@ -4,7 +4,6 @@ Formats by name: .parquet, .jsonl (one object a line), .json (one array), .json.
 breaks off or does not parse is named with the row at which it does.
 """
 
-import codecs
 import gzip
 import json
 import zlib
@@ -12,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ijson
-
 from maple.core.errors import MapleError, is_out_of_memory
 
 AGAIN = "delete the file and run the download stage again"
 _PARQUET_ROWS = 4096
+_CHUNK = 1 << 14
 
 
 def rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -81,24 +79,50 @@ def _lines(path: Path) -> Iterator[Any]:
     with open(path, "rb") as file:
         for number, line in enumerate(file):
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                text = line.decode("utf-8-sig")
+                yield _writable(json.loads(text), text)
+            except (ValueError, RecursionError) as error:
                 raise MapleError(f"{path}, row {number}: not valid JSON", why=str(error), do=AGAIN) from error
 
 
 def _array(path: Path) -> Iterator[Any]:
-    """The items of one JSON array, read as a stream."""
-    number = 0
+    """The items of one JSON array, read as a stream: json's own decoder on one item at a time."""
+    decoder, number, after = json.JSONDecoder(), 0, "["
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            head = file.read(1024)
-            mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-            # ijson gives no items for an object, which would pass for an empty array.
-            if not head[mark:].lstrip().startswith(b"["):
-                raise MapleError(f"{path} is not a JSON array", why=f"it begins with {head[mark:20]!r}", do=AGAIN)
-            file.seek(mark)
-            for item in ijson.items(file, "item", use_float=True):
-                yield item
-                number += 1
-    except (ijson.JSONError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            text = file.read(_CHUNK).lstrip()
+            if not text.startswith("["):
+                raise MapleError(f"{path} is not a JSON array", why=f"it begins with {text[:20]!r}", do=AGAIN)
+            text = text[1:]
+            while True:
+                text = text.lstrip()
+                if text.startswith("]") and after != ",":
+                    if (text[1:] + file.read()).strip():
+                        raise ValueError("text follows the end of the array")
+                    return
+                if text.startswith(",") and after == "item":
+                    text, after = text[1:], ","
+                elif text and after == "item":
+                    raise ValueError(f"a comma is missing before {text[:20]!r}")
+                else:
+                    try:
+                        item, end = decoder.raw_decode(text)
+                    except json.JSONDecodeError:
+                        # Cut by the end of what was read, or damaged: the rest of the file tells.
+                        if not (more := file.read(max(_CHUNK, len(text)))):
+                            raise
+                        text += more
+                        continue
+                    yield _writable(item, text[:end])
+                    number, text, after = number + 1, text[end:], "item"
+    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MapleError(f"{path}, row {number}: the file is damaged or cut short", why=str(error), do=AGAIN) from error
+
+
+def _writable(value: Any, text: str) -> Any:
+    """The value of a JSON text. Half of a surrogate pair, which JSON can write and UTF-8 cannot, becomes U+FFFD."""
+    if "\\ud" not in text.lower():
+        return value
+    plain = json.dumps(value, ensure_ascii=False)
+    return json.loads(plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

@@ -37,6 +37,25 @@ def test_answers_of_other_settings_are_discarded(tmp_path, sealed):
     assert json.loads(other.part.read_text().splitlines()[0])["settings"] == {"adapter": "b"}
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("change", [('"éé"', '"éa"'), ('"id": "2"', '"id": "7"'), (', "check"', ', "chick"')])
+def test_an_answer_that_was_changed_on_disk_is_asked_for_again_and_the_others_are_not(tmp_path, sealed, change):
+    path = tmp_path / "xnli-ar.jsonl"
+    store = AnswerStore(path, {"split": "test"})
+    store.append(ROWS)
+    if sealed:
+        store.seal()
+    file = path if sealed else store.part
+    lines = file.read_text().splitlines(keepends=True)
+    lines[3] = lines[3].replace(*change)
+    file.write_text("".join(lines))
+    again = AnswerStore(path, {"split": "test"}, [row["id"] for row in ROWS])
+    assert not again.sealed and list(again.rows.values()) == [row for row in ROWS if row["id"] != "2"]
+    again.append(ROWS[2:3])
+    again.seal()
+    assert AnswerStore(path, {"split": "test"}, [row["id"] for row in ROWS]).rows == {row["id"]: row for row in ROWS}
+
+
 def test_a_file_that_is_not_a_store_is_discarded(tmp_path):
     for content in (b"", b"\x00\x00", b'{"id": "1"}\n', b"[]\n"):
         (tmp_path / "t-en.jsonl.part").write_bytes(content)

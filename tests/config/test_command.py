@@ -124,6 +124,7 @@ NO_MEMORY = {
     "a card": "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
     "the system": "raise OSError(12, 'Cannot allocate memory')",
     "a library": "raise ImportError('libtorch_cpu.so: failed to map segment from shared object')",
+    "oneDNN": "raise RuntimeError('could not create a primitive')",
     "a thread": 'raise RuntimeError("can\'t start new thread")',
     "the limit": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); x = bytearray(1 << 31)",
 }
@@ -135,3 +136,21 @@ def test_where_memory_ends_no_defect_is_reported(tmp_path, line):
     assert result.returncode == 1 and result.stderr.startswith("the stage ran out of memory\n  why: "), result.stderr
     assert "ulimit -v" in result.stderr and "report" not in result.stderr
     assert "Traceback" in (tmp_path / "work/smoke/logs/verb.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "EROFS"])
+def test_where_the_system_refuses_a_file_no_defect_is_reported(tmp_path, name):
+    line = f"import errno, os; raise OSError(errno.{name}, os.strerror(errno.{name}), 'artifacts/x')"
+    result = run(tmp_path, f"def main(params, arguments):\n    {line}\ncommand.run(__doc__, main)\n")
+    assert result.returncode == 1 and result.stderr.startswith(
+        "could not write artifacts/x\n  why: the system refuses: "
+    )
+    assert "report" not in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_python_without_the_packages_is_named_and_what_mends_it(tmp_path):
+    """-I -S: as an interpreter of the system's, which sees no site-packages."""
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import stages.check"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[0] == f"{sys.executable} is not the environment's Python"
+    assert len(done.stderr.splitlines()) == 3 and "activate" in done.stderr

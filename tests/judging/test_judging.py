@@ -536,3 +536,16 @@ def test_there_is_no_length_controlled_rate_for_the_stand_in_or_alpaca_eval_1():
 
 def test_a_judge_s_0_is_a_draw():
     assert [judges.preference_of(value) for value in (0, 1, 1.5, 2)] == [0.5, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("value", [True, False, "2", [1], {"preference": 2}, float("nan"), None, 3, -1])
+def test_what_is_no_preference_decides_nothing(value):
+    with pytest.raises(judges.Undecided):
+        judges.preference_of(value)
+
+
+@pytest.mark.parametrize("value", ["true", '"1"', "null", "2", "NaN", "[0.5]"])
+def test_a_stored_preference_that_is_no_number_from_0_to_1_is_named_with_its_line(tmp_path, value):
+    (tmp_path / "store.jsonl").write_text(f'{{"key": "a", "preference": 1}}\n{{"key": "b", "preference": {value}}}\n')
+    with pytest.raises(MapleError, match="line 2: not a judgement"):
+        judgements.JudgementStore(tmp_path / "store.jsonl")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maple.config import params
-from maple.planning import preflight
+from maple.planning import memory, preflight
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,3 +205,38 @@ def test_a_list_of_readers_and_writers_in_use_is_left_alone(elsewhere):
     with open(rwlock.with_name("rwlock.lock"), "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         assert check("smoke").returncode == 0 and rwlock.exists()
+
+
+GROUPS = {
+    # Lines of /proc/self/cgroup, limit files, and the bytes that hold (None: no limit of a group).
+    "version 2": ("0::/user/job\n", {"sys/fs/cgroup/user/job/memory.max": "max", "sys/fs/cgroup/user/memory.max": "7000"}, 7000),
+    "version 2, docker": ("0::/\n", {"sys/fs/cgroup/memory.max": "5000\n"}, 5000),
+    "version 2, the host's path": ("0::/docker/ab12\n", {"sys/fs/cgroup/memory.max": "5000\n"}, 5000),
+    "version 1": (
+        "9:cpu:/\n4:memory:/slurm/job_1\n0::/\n",
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+            "sys/fs/cgroup/memory/slurm/job_1/memory.limit_in_bytes": "3000\n",
+            "sys/fs/cgroup/cpu/memory.limit_in_bytes": "1",
+        },
+        3000,
+    ),
+    "no limit": ("0::/\n", {"sys/fs/cgroup/memory.max": "max\n"}, None),
+    "no groups": ("", {}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lines, files, expected", GROUPS.values(), ids=GROUPS)
+def test_the_memory_is_what_the_control_group_allows_not_what_the_host_has(tmp_path, lines, files, expected):
+    for name, text in (files | {"proc/self/cgroup": lines}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory.allowed(tmp_path) == ((expected, "its control group") if expected else (host, "this machine"))
+
+
+def test_a_limit_of_the_shell_is_named_before_anything_starts(elsewhere):
+    command = f"ulimit -v 800000; {sys.executable} -m stages.check --profile smoke"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert re.search(r"memory: 0\.8 GB allowed by `ulimit -v`, 3 needed", done.stdout + done.stderr), done

@@ -113,7 +113,9 @@ def test_the_origin_of_the_original_language_is_its_own(tmp_path):
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
 @pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
-def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout):
+@pytest.mark.parametrize("chunk", [7, 1 << 14])
+def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path, monkeypatch, name, layout, chunk):
+    monkeypatch.setattr(readers, "_CHUNK", chunk)
     rows = [{"id": i, "text": '[{"]} ,' * (i % 50), "ж": {"a": [1, {}]}} for i in range(300)]
     text = "\ufeff" * (name == "rows.json") + json.dumps(rows, ensure_ascii=False, **layout) + "\n"
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
@@ -122,12 +124,31 @@ def test_arrays_are_read_piece_by_piece_with_the_same_result_as_at_once(tmp_path
 
 
 @pytest.mark.parametrize(
-    "text, why", [("{}", "not a JSON array"), ('[{"a": 1} {"a": 2}]', "row 1"), ('[{"a": 1},', "row 1"), ("", "array")]
+    "text, why",
+    [
+        ("{}", "not a JSON array"),
+        ('[{"a": 1} {"a": 2}]', "row 1"),
+        ('[{"a": 1},', "row 1"),
+        ('[{"a": 1},]', "row 1"),
+        ('[{"a": 1}', "row 1"),
+        ('[{"a": 1}] x', "row 1"),
+        ('[{"a": 1}, {"a": ' + "[" * 99_999, "row 1"),
+        ("", "array"),
+    ],
 )
 def test_what_is_no_array_is_refused(tmp_path, text, why):
     (tmp_path / "rows.json").write_text(text)
     with pytest.raises(MapleError, match=why):
         list(readers.rows(tmp_path / "rows.json"))
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_what_only_json_can_write_is_no_damage(tmp_path, name):
+    """Half of a surrogate pair, as APIs that cut an emoji send it, and a number beyond 64 bits."""
+    row = r'{"text": "cut \ud83d, whole \ud83d\ude00", "\uD83D": 123456789012345678901234567890}'
+    (tmp_path / name).write_text(f"[{row}]" if name == "rows.json" else row)
+    found = list(readers.rows(tmp_path / name))
+    assert found == [{"text": "cut \ufffd, whole \U0001f600", "\ufffd": 123456789012345678901234567890}]
 
 
 def test_an_empty_array_has_no_rows(tmp_path):

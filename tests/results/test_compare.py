@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,27 @@ def test_print_rounding_alone_is_half_a_unit_of_the_last_digit(ours):
     assert v.low == pytest.approx(float(detail["low"]) - 0.005) and v.high == pytest.approx(
         float(detail["high"]) + 0.005
     )
+
+
+@pytest.mark.parametrize(
+    "name, spoil, why",
+    [
+        ("table1_cells.csv", lambda text: text.replace(",low,", ",lower,", 1), "its header lacks low"),
+        ("table1_cells.csv", lambda text: text[: text.rindex(",")], "has no end"),
+        ("table2_cells.csv", lambda text: re.sub(r"(0\.\d{6},)", "nan,", text, count=1), "is nan"),
+        ("grid.csv", lambda text: re.sub(r"(0\.\d{6},)", "half,", text, count=1), "half"),
+        ("grid.csv", lambda text: "", "it is empty"),
+    ],
+)
+def test_a_damaged_table_of_details_is_refused_not_taken_for_another_verdict(ours, tmp_path, name, spoil, why):
+    folder = shutil.copytree(ours, tmp_path / "ours")
+    path = folder / "details" / name
+    text = path.read_text()
+    assert spoil(text) != text
+    path.write_text(spoil(text))
+    with pytest.raises(MapleError, match=f"cannot read .*{name}") as error:
+        compare.folders(PUBLISHED, folder)
+    assert why in error.value.why and error.value.code == compare.COULD_NOT_RUN
 
 
 def test_a_score_whose_interval_reaches_chance_is_marked(ours):

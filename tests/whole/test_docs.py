@@ -71,7 +71,7 @@ def test_a_command_in_the_docs_exists_and_parses(page, command):
         # What is in the files: tests/cluster/test_containers.py.
         assert all((ROOT / w).exists() for w in words if w.startswith("containers/"))
     else:
-        assert words[0] in {"diff", "grep", "git", "uv", "pip", "bash", "rm"}, f"what checks `{words[0]}`?"
+        assert words[0] in {"diff", "grep", "git", "uv", "pip", "pip-audit", "bash", "rm"}, f"what checks `{words[0]}`?"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
@@ -57,6 +58,17 @@ def test_every_direct_dependency_is_locked_at_a_version_it_allows(source, lock):
     found = versions(lock)
     for requirement in direct(source):
         assert requirement.specifier.contains(found[canonical(requirement.name)]), requirement
+
+
+def test_locked_versions_are_not_below_those_that_mend_the_listed_advisories():
+    page = (ROOT / "docs/SECURITY.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+) \| .*CVE-.* \| ([\d.]+|none) \| [\w./-]+#\d+ \|$", page, re.MULTILINE)
+    assert len(rows) == page.count("| CVE-") and len(rows) > 5
+    for package, mended in rows:
+        found = [Version(versions(lock)[package]) for lock in LOCKS if package in versions(lock)]
+        assert found, f"{package} is in no lock any more: take its row out"
+        # What no release mends is said below the table, with what to do.
+        assert all(one >= Version(mended) for one in found) if mended != "none" else f"**{package} is affected" in page
 
 
 def test_the_cpu_lock_is_the_cuda_lock_without_cuda():

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from maple.core import source_code
+from maple.exchange import remote
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 
@@ -52,6 +53,14 @@ def test_every_profile_has_the_one_graph_that_is_edited(path):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_says_what_it_does_and_runs_in_the_root(name):
     assert body(name)["desc"] and body(name)["wdir"] == "${root}"
+
+
+@pytest.mark.parametrize("name", ["tables", "figures", "compare"])
+def test_what_pull_fetches_as_scores_is_all_that_tables_figures_and_verdicts_need(name):
+    """What git keeps aside. `scores` of the grid lie below the folder that collect depends on."""
+    made = [path for stage in remote.SCORES for path in body(stage).get("outs", [])]
+    needed = [path for path in body(name)["deps"] if path.startswith("artifacts/")]
+    assert needed and set(needed) <= set(map(str, made))
 
 
 def test_the_experiment_runs_the_same_commands_as_the_grid():
