@@ -40,19 +40,17 @@ def main(params, arguments):
         print(f"note: {note}", file=sys.stderr)
 
     asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
+    if adapter and adapter_check.is_virtual(adapter):
+        asked = dataclasses.replace(asked, path="plain")
 
     def load():
         from maple.config import environment
         from maple.models import loading
 
         environment.settle(params)
-        base = loading.load_base(
-            weights, subject.evaluated_bits, params.recipe.quantisation, loading.device(), asked.unpack_4bit
-        )
-        source = adapter_check.base_in(weights)
-        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
-            weights
-        )
+        how = subject.evaluated_bits, params.recipe.quantisation, loading.device(), asked.unpack_4bit
+        model = loading.load_tuned(weights, adapter, adapter_check.base_in(weights), *how)
+        return model, loading.load_tokeniser(weights)
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
     answers = out.with_name(out.name + ".answers")

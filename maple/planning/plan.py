@@ -123,14 +123,14 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     return Line(
         cell=cell,
         done=_done(params, "adapters", name) and stages_of(params, name)[0] not in again,
-        trainable_percent=shape.trainable_percent(rank, recipe.lora.targets),
+        trainable_percent=shape.trainable_percent(recipe, rank),
         steps=cell_cost.steps(rows.rows, recipe),
         tokens=tokens,
         tokens_assumed=rows.assumed,
         memory=memory,
         hours=speed.hours(tokens) + START_SECONDS[params.sources] / 3600,
         speed=speed,
-        adapter_bytes=memory.adapter,
+        adapter_bytes=cell_cost.saved_bytes(shape, recipe, rank),
     )
 
 
