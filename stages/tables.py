@@ -9,7 +9,7 @@ what choosing it cost, and the whole grid, languages/ one table per task, analys
 
 from maple.config import command
 from maple.core import storage
-from maple.results import analyses, collect, published, render, tables
+from maple.results import analyses, collect, errors, published, render, tables
 
 
 def main(params, arguments):
@@ -28,7 +28,9 @@ def main(params, arguments):
             long, wide = tables.language_tables(results, task)
             storage.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
             storage.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
-        for name, (long, summary) in analyses.all_of(results, _statistics(params)).items():
+        beyond = analyses.all_of(results, _statistics(params)) | {"errors": errors.table(results)}
+        storage.write_text(part / "analyses" / "errors_shown.csv", render.to_csv(errors.shown(results)))
+        for name, (long, summary) in beyond.items():
             storage.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
             storage.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
     print(render.to_markdown(tables.regenerated(results, "table1")))
