@@ -109,11 +109,16 @@ def chosen(evaluated, arguments):
     """The profile's evaluation with the command line's tasks, languages, rows and shots."""
     asked = {}
     for name in arguments.tasks.split(","):
-        if name not in evaluated.tasks:
+        # A quiz is put as the task whose files it asks about.
+        of = tasks.QUIZZES[name].source if name in tasks.QUIZZES else name
+        if of not in evaluated.tasks:
+            known = [*evaluated.tasks, *tasks.QUIZZES]
             raise MapleError(
-                f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, evaluated.tasks)
+                f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, known)
             )
-        options = evaluated.tasks[name]
+        options = evaluated.tasks[of]
+        if name in tasks.QUIZZES:
+            options = dataclasses.replace(options, scoring="loglikelihood", prompt_set="english", shots=0)
         codes = arguments.languages.split(",") if arguments.languages else options.languages
         codes = [code for code in codes if code in tasks.get(name).codes]
         if not codes:
