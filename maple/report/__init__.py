@@ -51,7 +51,8 @@ def page(params: Params) -> str:
         figures=results.figures(params.regenerated / "figures"),
         grid=results.grid(params.regenerated / "tables" / "details" / "grid.csv"),
         language_tables=results.language_tables(params.regenerated / "tables" / "languages", found),
-        analyses=results.analyses(params.regenerated / "tables" / "analyses"),
+        analyses=results.analyses(params.regenerated / "tables" / "analyses")
+        + results.questions(params.regenerated / "compare"),
         changed=examples.side_by_side(params, params.regenerated / "tables" / "analyses" / "errors_shown.csv"),
         data=data.training_sets(params),
         sources=data.sources(params),
