@@ -44,7 +44,7 @@ class Line:
     memory: Memory
     hours: float
     speed: Speed
-    adapter_bytes: float
+    saved_bytes: float
 
 
 def stages_of(params: Params, name: str) -> tuple[str, str]:
@@ -113,7 +113,8 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     on_gpu = not params.is_smoke
     recipe = auto.recipe(recipe, shape, bits, rank, rows, device.memory_gb * 1e9 if on_gpu else None)
     memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
-    known = speed_in_this_grid(params, cell)
+    # Another method's speed is not the grid's.
+    known = speed_in_this_grid(params, cell) if recipe.method == params.recipe.method else None
     if known is None:
         model = cell.base.model if on_gpu else "smoke"
         speed = cell_cost.speed(device, model, shape, bits, rank, recipe, rows)
@@ -130,7 +131,7 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
         memory=memory,
         hours=speed.hours(tokens) + START_SECONDS[params.sources] / 3600,
         speed=speed,
-        adapter_bytes=cell_cost.saved_bytes(shape, recipe, rank),
+        saved_bytes=cell_cost.saved_bytes(shape, recipe, rank),
     )
 
 

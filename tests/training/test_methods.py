@@ -263,6 +263,21 @@ def test_the_experiment_takes_a_path_that_computes_its_method():
     methods.check("prefix", 8, "method")
 
 
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
+def test_the_plan_has_a_line_for_each_method_at_each_width(profile, capsys):
+    from stages import plan_methods
+
+    plan_methods.main(params.load(profile))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {(line[0], int(line[1])): line for line in lines if line and line[0] in METHODS and line[1].isdigit()}
+    assert set(found) == set(EVERY)
+    assert float(found["full", 16][3]) == 100 and found["full", 16][2] == "-"
+    if profile == "paper":
+        # float32 weights, their copies, gradients and AdamW's two averages: 18 bytes for each of 7.2 billion.
+        assert float(found["full", 16][6]) > 18 * 7.2 and found["full", 16][7] == "H200"
+        assert float(found["dora", 4][3]) > float(found["lora", 4][3]) > float(found["ia3", 16][3])
+
+
 def test_peft_still_cannot_take_what_is_refused(world):
     """Each reason in maple/config/methods.py, as long as it is true."""
     with pytest.raises(TypeError, match="Please initialize PiSSA under"):
