@@ -13,7 +13,7 @@ from maple.config import command
 from maple.core import storage
 from maple.results import analyses, collect, errors, published, render, tables
 
-FERTILITY = Path("benchmarks", "fertility.csv")
+FERTILITY = Path(__file__).parents[1] / "benchmarks" / "fertility.csv"
 
 
 def main(params, arguments):

@@ -67,7 +67,8 @@ def side_by_side(params: Params, path: Path) -> list[dict[str, Any]]:
         sheet = f"{key[3]}-{key[4]}.jsonl.gz"
         base, tuned = (_read(params, rows[0][which], sheet) for which in ("base", "finetuned"))
         if base and tuned:
-            lines = [_line(row["outcome"], base[row["id"]], tuned[row["id"]]) for row in rows]
+            here = [row for row in rows if row["id"] in base and row["id"] in tuned]
+            lines = [_line(row["outcome"], base[row["id"]], tuned[row["id"]]) for row in here]
             found.append({"name": " ".join(key[:3]), "task": key[3], "language": key[4], "rows": lines})
     return found
 

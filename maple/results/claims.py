@@ -35,7 +35,7 @@ from maple.upstream import languages
 
 PATH = Path("paper_tables", "claims.yaml")
 # What the paper does not say, asked in the same words; judged apart, so that asking costs its claims no power.
-QUESTIONS = Path("paper_tables", "questions.yaml")
+QUESTIONS = Path(__file__).parents[2] / "paper_tables" / "questions.yaml"
 HOLDS, FAILS, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 BASE = "base"
 
