@@ -219,7 +219,7 @@ def train_once(bench: Bench, bits: int, rank: int, note: str = "", **changes) ->
     recipe, counts = recipe_of(bench, bits, rank, **changes)
     base = bench.base(bits, recipe.unpack_4bit)
     torch.manual_seed(1)
-    tuned = loading.add_lora(base, recipe, rank)
+    tuned = loading.make_trainable(base, recipe, rank)
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     rows = rows_of(bench, recipe.batch_rows * STEPS)
@@ -342,7 +342,7 @@ def with_adapter(bench: Bench, bits: int, rank: int):
     """The base with an adapter, as `answer` asks it."""
     recipe, _ = recipe_of(bench, bits, rank)
     torch.manual_seed(2)
-    return loading.add_lora(bench.base(bits, bits == 4), recipe, rank).eval()
+    return loading.make_trainable(bench.base(bits, bits == 4), recipe, rank).eval()
 
 
 def read_once(bench: Bench, model, bits: int, rank: int, count: int) -> None:

@@ -57,7 +57,7 @@ def trained(smoke, arguments, seed: int, path: str) -> tuple[float, float]:
     weights = catalogue.models()[model].folder(smoke.artifacts / "sources")
     torch.manual_seed(seed)
     base = loading.load_base(weights, arguments.bits, recipe.quantisation, loading.device())
-    tuned = loading.add_lora(base, recipe, arguments.rank)
+    tuned = loading.make_trainable(base, recipe, arguments.rank)
     before = loop.heldout_loss(tuned, heldout, recipe.micro_batch_tokens, path)
     with tempfile.TemporaryDirectory() as folder:
         loop.finetune(tuned, rows, recipe, seed, {}, Path(folder) / "state.pt")

@@ -179,7 +179,7 @@ class World:
         gc.collect()
         base = loading.load_base(self.folder, bits, self.recipe.quantisation, self.device)
         torch.manual_seed(1)
-        return loading.add_lora(base, self.recipe, rank)
+        return loading.make_trainable(base, self.recipe, rank)
 
     def examples(self) -> list[dict]:
         order = [index for step in self.plan for index in step]

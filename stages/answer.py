@@ -33,17 +33,18 @@ def ask(params, name, destination, kept=None):
     subject, weights, adapter, quantisation = subject_of(params, name)
 
     asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
+    if adapter and adapter_check.is_virtual(adapter):
+        # Tokens before every prompt that no tokeniser makes: only the model's own forward pass takes them.
+        asked = dataclasses.replace(asked, path="plain")
 
     def load():
         from maple.config import environment
         from maple.models import loading
 
         environment.settle(params)
-        base = loading.load_base(weights, subject.evaluated_bits, quantisation, loading.device(), asked.unpack_4bit)
-        source = catalogue.models()[subject.model]
-        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
-            weights
-        )
+        how = subject.evaluated_bits, quantisation, loading.device(), asked.unpack_4bit
+        model = loading.load_tuned(weights, adapter, catalogue.models()[subject.model], *how)
+        return model, loading.load_tokeniser(weights)
 
     work = (kept or params.work / "predictions") / subject.name
     record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
@@ -75,7 +76,6 @@ def subject_of(params, name):
             do=f"delete {adapter} and run `dvc repro`",
         )
     notes = adapter_check.notes(adapter, catalogue.models()[trained["model"]])
-    files = {name: storage.sha256(adapter / name) for name in ("adapter_model.safetensors", "adapter_config.json")}
     quantisation = trained["recipe"]["quantisation"]
     subject = run.Subject(
         name,
@@ -87,7 +87,7 @@ def subject_of(params, name):
         trained["rank"],
         trained["seed"],
         trained["heldout_loss"],
-        _identity(pinned, trained["model"], quantisation) | {"adapter": files},
+        _identity(pinned, trained["model"], quantisation) | {"adapter": adapter_check.identity(adapter)},
         notes,
     )
     folder = catalogue.models()[trained["model"]].folder(root)

@@ -22,6 +22,10 @@ def main(params, arguments):
         storage.write_json(part / "claims.json", claims.as_json(params.profile, checked))
         covered = tables.seeds_note(params)
         storage.write_text(part / "claims.md", claims.as_markdown(checked, results.label, covered))
+        asked = claims.check(claims.load(claims.QUESTIONS), results)
+        storage.write_json(part / "questions.json", claims.as_json(params.profile, asked))
+        title = "Questions beyond the paper"
+        storage.write_text(part / "questions.md", claims.as_markdown(asked, results.label, covered, title))
     print(f"cells:  {compare.sentence(verdicts)}")
     print(f"claims: {claims.sentence(checked)}")
     print(f"written: {destination}")

@@ -3,6 +3,7 @@
 python -m stages.plan --profile paper
 python -m stages.plan --profile paper --cell mistral-7b-4bit.alpaca.r8.s42
 python -m stages.plan --cell experiment
+python -m stages.plan --profile paper --methods
 python -m stages.plan --profile paper --claim all
 python -m stages.plan --profile paper --claim mistral-above-gpt4-and-palm2
 """
@@ -25,6 +26,10 @@ def main(params, arguments):
         from stages import plan_claims
 
         return plan_claims.main(params, arguments.claim)
+    if arguments.methods:
+        from stages import plan_methods
+
+        return plan_methods.main(params)
     device, here = plan.device_of(params)
     names = [arguments.cell] if arguments.cell else [model.name for model in [*params.cells, *params.bases]]
     cell, recipe = params.cell_of(arguments.cell) if arguments.cell else (None, params.recipe)
@@ -86,14 +91,14 @@ def print_totals(params, todo, device):
     hours = sum(line.hours for line in todo)
     low, high = (sum(line.hours * line.speed.range[end] for line in todo) for end in (0, 1))
     tokens = sum(line.tokens for line in todo)
-    disk = sum(line.adapter_bytes for line in todo)
+    disk = sum(line.saved_bytes for line in todo)
     bases = sum(2 * plan.shape_of(params, model).parameters for model in params.models)
     print(
         f"training in all: {sum(line.steps for line in todo):,} steps, {tokens / 1e6:,.1f} million tokens, "
         f"{duration(3600 * hours)} on one {device.name} ({low:,.0f} to {high:,.0f} h), "
         f"{hours * device.price_per_hour:,.0f} at {device.price_per_hour:.2f} an hour"
     )
-    checkpoint = 3 * max((line.adapter_bytes for line in todo), default=0)
+    checkpoint = 3 * max((line.saved_bytes for line in todo), default=0)
     print(
         f"disk: {disk / 1e9:.2f} GB of adapters, {bases / 1e9:.2f} GB of base models, "
         f"{checkpoint / 1e9:.2f} GB for a checkpoint"
@@ -159,5 +164,6 @@ if __name__ == "__main__":
         __doc__,
         main,
         cell={"help": "one cell, or experiment (default: the whole grid)"},
+        methods={"action": "store_true", "help": "the experiment by every other way to finetune"},
         claim={"help": "a claim of paper_tables/claims.yaml, or all"},
     )

@@ -40,19 +40,17 @@ def main(params, arguments):
         print(f"note: {note}", file=sys.stderr)
 
     asked = auto.asked(chosen(params.evaluation, arguments), weights, subject.evaluated_bits)
+    if adapter and adapter_check.is_virtual(adapter):
+        asked = dataclasses.replace(asked, path="plain")
 
     def load():
         from maple.config import environment
         from maple.models import loading
 
         environment.settle(params)
-        base = loading.load_base(
-            weights, subject.evaluated_bits, params.recipe.quantisation, loading.device(), asked.unpack_4bit
-        )
-        source = adapter_check.base_in(weights)
-        return loading.attach_adapter(base, adapter, source) if adapter else base.eval(), loading.load_tokeniser(
-            weights
-        )
+        how = subject.evaluated_bits, params.recipe.quantisation, loading.device(), asked.unpack_4bit
+        model = loading.load_tuned(weights, adapter, adapter_check.base_in(weights), *how)
+        return model, loading.load_tokeniser(weights)
 
     sources = Path(arguments.sources) if arguments.sources else params.artifacts / "sources"
     answers = out.with_name(out.name + ".answers")
@@ -111,11 +109,16 @@ def chosen(evaluated, arguments):
     """The profile's evaluation with the command line's tasks, languages, rows and shots."""
     asked = {}
     for name in arguments.tasks.split(","):
-        if name not in evaluated.tasks:
+        # A quiz is put as the task whose files it asks about.
+        of = tasks.QUIZZES[name].source if name in tasks.QUIZZES else name
+        if of not in evaluated.tasks:
+            known = [*evaluated.tasks, *tasks.QUIZZES]
             raise MapleError(
-                f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, evaluated.tasks)
+                f"no task '{name}'", why="the profile's parameters do not have it", do=nearest(name, known)
             )
-        options = evaluated.tasks[name]
+        options = evaluated.tasks[of]
+        if name in tasks.QUIZZES:
+            options = dataclasses.replace(options, scoring="loglikelihood", prompt_set="english", shots=0)
         codes = arguments.languages.split(",") if arguments.languages else options.languages
         codes = [code for code in codes if code in tasks.get(name).codes]
         if not codes:

@@ -7,9 +7,13 @@ paper_tables/regenerated/<profile>/tables/ gets table1 and table2 as CSV, Markdo
 what choosing it cost, and the whole grid, languages/ one table per task, analyses/ what the paper asks but prints no numbers for.
 """
 
+from pathlib import Path
+
 from maple.config import command
 from maple.core import storage
-from maple.results import analyses, collect, published, render, tables
+from maple.results import analyses, collect, errors, published, render, tables
+
+FERTILITY = Path(__file__).parents[1] / "benchmarks" / "fertility.csv"
 
 
 def main(params, arguments):
@@ -28,11 +32,25 @@ def main(params, arguments):
             long, wide = tables.language_tables(results, task)
             storage.write_text(part / "languages" / f"{task}.csv", render.to_csv(long))
             storage.write_text(part / "languages" / f"{task}.md", render.to_markdown(wide))
-        for name, (long, summary) in analyses.all_of(results, _statistics(params)).items():
+        beyond = analyses.all_of(results, _statistics(params)) | {
+            "fertility_lift": analyses.fertility_lift(results, _costs()),
+            "errors": errors.table(results),
+        }
+        storage.write_text(part / "analyses" / "errors_shown.csv", render.to_csv(errors.shown(results)))
+        for name, (long, summary) in beyond.items():
             storage.write_text(part / "analyses" / f"{name}.csv", render.to_csv(long))
             storage.write_text(part / "analyses" / f"{name}.md", render.to_markdown(summary))
     print(render.to_markdown(tables.regenerated(results, "table1")))
     print(f"written: {destination}")
+
+
+def _costs():
+    """Model -> language -> tokens of a text as a multiple of the same text's in English."""
+    costs = {}
+    for row in storage.read_csv(FERTILITY):
+        if row["measure"] == "times_english":
+            costs.setdefault(row["tokeniser"], {})[row["language"]] = float(row["value"])
+    return costs
 
 
 def _statistics(params):

@@ -1,4 +1,4 @@
-"""Finetune one adapter: a cell of the grid, or the experiment.
+"""Finetune one cell of the grid, or the experiment.
 
 python -m stages.train --name mistral-7b-8bit.alpaca.r8.s42
 python -m stages.train --name experiment
@@ -40,7 +40,7 @@ def main(params, arguments):
         return
     outcome, record = trained.outcome, trained.record
     with storage.folder(params.artifacts / "adapters" / name) as folder:
-        adapter_folder.save(trained.model, folder, source)
+        adapter_folder.save(trained.model, folder, source, trained.start)
         storage.write_csv(folder / "curve.csv", outcome.curve, list(outcome.curve[0]))
         storage.write_json(folder / "record.json", record)
     spent = bill.total(

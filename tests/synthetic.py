@@ -237,6 +237,7 @@ def _adapter(name: str, base: Base, dataset: str, rank: int, share: float) -> di
         "dataset": dataset,
         "rank": rank,
         "seed": 42,
+        "recipe": {"method": "lora"},
         "trainable_parameters": int(rank * PER_RANK * 1e6),
         "trainable_percent": share,
         "steps": 100,

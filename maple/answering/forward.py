@@ -36,6 +36,12 @@ def causal(model: Any) -> Any:
 def check(model: Any) -> None:
     """Raises MapleError for a model whose log-likelihoods might come out wrong here without a sign of it."""
     config = causal(model).config
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise MapleError(
+            "a model with virtual tokens cannot be asked by evaluation.path: shared",
+            why="they stand before every prompt, and only the model's own forward pass puts them there",
+            do="set evaluation.path: plain, which reads one row at a time",
+        )
     if config.model_type not in SHARED:
         raise MapleError(
             f"a model of type {config.model_type} cannot be asked by evaluation.path: shared",

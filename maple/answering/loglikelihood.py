@@ -56,8 +56,9 @@ class Sequenced:
 
 
 def context_length(model: Any) -> int:
-    """The most tokens that a prompt and its answer can have."""
-    return getattr(model.config, "max_position_embeddings", None) or 2048
+    """The most tokens that a prompt and its answer can have, beside the virtual ones of prompt and prefix tuning."""
+    virtual = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", 0)
+    return (getattr(model.config, "max_position_embeddings", None) or 2048) - virtual
 
 
 def sequences(tokeniser: Any, requests: Sequence[Request], limit: int) -> list[list[Sequenced]]:

@@ -110,7 +110,7 @@ def _host_gb(params: Params, work: Work) -> float:
     cell, recipe = _cell(params, work.name)
     model = cell.base.model if cell else next(base.model for base in params.bases if base.name == work.name)
     shape = plan.shape_of(params, model)
-    checkpoint = 3 * 4 * shape.lora_parameters(cell.rank, recipe.lora.targets) if cell else 0
+    checkpoint = 3 * 4 * shape.trainable_parameters(recipe, cell.rank) if cell else 0
     # Read shard by shard: a third of the base at most is on the host at once. Pages of a mapped file can be given back.
     base = 2 * shape.parameters / 3
     return HOST_GB[params.sources] + (base + checkpoint) / 1e9

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from maple import tasks
-from maple.config import catalogue
-from maple.config.params import PROFILES, Params
+from maple.config import catalogue, methods
+from maple.config.params import EXPERIMENT, PROFILES, Params
 from maple.core.errors import MapleError, nearest
 
 
@@ -41,8 +41,30 @@ def check(params: Params, path: Path) -> None:
             why="a model is asked in the template that it was finetuned with",
             do="set both to bactrian, or template to alpaca and prompt_set to english",
         )
+    _check_methods(params, path)
     if path in (Path("params.yaml"), PROFILES / params.profile / "params.yaml"):
         _check_place(params, path)
+
+
+def _check_methods(params: Params, path: Path) -> None:
+    """A method that its bit width, or in the grid its other settings, cannot be combined with."""
+    cell, recipe = params.cell_of(EXPERIMENT)
+    methods.check(recipe.method, cell.base.bits, f"{path}: method")
+    for base in params.bases:
+        methods.check(params.recipe.method, base.bits, f"{path}: recipe.method")
+    # The experiment's recipe is fitted to its method; what a grid is trained with stands in its file.
+    given, fitted = params.recipe, params.recipe.fitted()
+    for key, said, wanted in (
+        ("path", given.path, fitted.path),
+        ("gradient_checkpointing", given.gradient_checkpointing, fitted.gradient_checkpointing),
+        ("lora.dropout", given.lora.dropout, fitted.lora.dropout),
+    ):
+        if said != wanted:
+            raise MapleError(
+                f"{path}: 'recipe.{key}' is {said} with recipe.method {given.method}",
+                why=f"{methods.METHODS[given.method].label} would not be what is trained",
+                do=f"set recipe.{key}: {str(wanted).lower()}",
+            )
 
 
 def _check_place(params: Params, path: Path) -> None:

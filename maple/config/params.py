@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
+from maple.config import methods
 from maple.config.cell import Base, Cell, grid
 from maple.config.reading import Text, block
 from maple.core.errors import MapleError, nearest
@@ -67,6 +68,7 @@ Alpha = Annotated[Whole | Multiple, Field(description="a number from 1, or a mul
 Names = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
 Ranks = Annotated[list[Rank], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+Method = Literal[tuple(methods.METHODS)]
 Targets = Annotated[list[Literal[TARGETS]], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -76,7 +78,6 @@ class ExperimentLora:
     alpha: Alpha | None
     dropout: Share | None
     targets: Targets | None
-    rslora: StrictBool | None
 
 
 @block
@@ -87,6 +88,7 @@ class Quantisation:
 @block
 class ExperimentTrain:
     seed: Seed | None
+    virtual_tokens: Whole | None
     learning_rate: Positive | None
     epochs: Positive | None
     max_steps: Whole | None
@@ -105,7 +107,6 @@ class RecipeLora:
     alpha: Alpha
     dropout: Share
     targets: Targets
-    rslora: StrictBool
 
 
 @block
@@ -118,7 +119,9 @@ class RecipeQuantisation:
 class Recipe:
     """How every cell is finetuned."""
 
+    method: Method
     lora: RecipeLora
+    virtual_tokens: Whole
     quantisation: RecipeQuantisation
     learning_rate: Positive
     schedule: Literal["constant", "linear", "cosine"]
@@ -132,9 +135,21 @@ class Recipe:
     micro_batch_tokens: WholeOrAuto
     gradient_checkpointing: SwitchOrAuto
     unpack_4bit: SwitchOrAuto
-    path: Literal["fused", "fused_bfloat16", "stock"]
+    path: Literal[methods.PATHS]
     checkpoint_steps: Whole
     divergence_bound: Positive
+
+    def fitted(self) -> "Recipe":
+        """With a path that computes its method, and without what the method cannot be trained with."""
+        paths = methods.METHODS[self.method].paths
+        changes = {"path": self.path if self.path in paths else paths[0]}
+        if self.method == "prefix":
+            # Gradient checkpointing runs a block again without the keys and values before it: without the prefix.
+            changes["gradient_checkpointing"] = False
+        if self.method == "pissa":
+            # Dropout would drop principal parts of the model itself.
+            changes["lora"] = dataclasses.replace(self.lora, dropout=0.0)
+        return dataclasses.replace(self, **changes)
 
 
 @block
@@ -232,6 +247,7 @@ class Params:
     sources: Literal["smoke", "hub"]
     model: Text
     dataset: Text
+    method: Method | None
     lora: ExperimentLora
     quantisation: Quantisation
     train: ExperimentTrain
@@ -289,10 +305,12 @@ class Params:
         return cell, self.recipe
 
     def recipe_of_experiment(self) -> Recipe:
-        """The grid's recipe with the experiment's own values in place of those it sets."""
+        """The grid's recipe with the experiment's own values in place of those it sets, and what its method needs."""
         changes = {k: v for k, v in dataclasses.asdict(self.train).items() if v is not None and k != "seed"}
         lora = {k: v for k, v in dataclasses.asdict(self.lora).items() if v is not None and k != "r"}
-        return dataclasses.replace(self.recipe, lora=dataclasses.replace(self.recipe.lora, **lora), **changes)
+        changes |= {"method": self.method or self.recipe.method}
+        found = dataclasses.replace(self.recipe, lora=dataclasses.replace(self.recipe.lora, **lora), **changes)
+        return found.fitted()
 
     @property
     def pipeline(self) -> Path:

@@ -71,7 +71,7 @@ def results(params: Params, model: Scored) -> dict[str, Any]:
             "model": "hf",
             "model_args": {
                 "pretrained": record["model"],
-                **({"peft": record["name"]} if record["rank"] else {}),
+                **({"peft": record["name"]} if record["kind"] != "base" else {}),
                 **quantised,
             },
             "batch_size": None,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maple.core import storage
 from maple.core.errors import MapleError
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -30,6 +31,18 @@ ANY_VALUE = {
     "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type",
     "trainable_token_indices", "use_dora", "use_rslora",
 }  # fmt: skip
+# Of other types of adapter, whose tensors say all of what is computed.
+_VIRTUAL = ANY_VALUE | {
+    "num_attention_heads", "num_layers", "num_transformer_submodules", "num_virtual_tokens", "token_dim",
+}  # fmt: skip
+ANY_VALUE_OF = {
+    "LORA": ANY_VALUE,
+    "IA3": ANY_VALUE | {"feedforward_modules", "init_ia3_weights"},
+    "PROMPT_TUNING": _VIRTUAL
+    | {"prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_kwargs", "tokenizer_name_or_path"},
+    # The encoder that makes a prefix is off by default (prefix_projection).
+    "PREFIX_TUNING": _VIRTUAL | {"encoder_hidden_size"},
+}
 # Ways to start a LoRA that leave the base's own weights alone. The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA, ...)
 # train against a changed base, which loading can only approximate.
 HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")
@@ -73,11 +86,32 @@ def inspect(folder: Path, source: Any = None, which: str | None = None) -> Adapt
     return Adapter(folder, config, _read_header(folder / WEIGHTS), tuple(_notes(folder, config, source)))
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a whole model, as full finetuning leaves it, and no adapter."""
+    return (folder / "config.json").exists() and not (folder / CONFIG).exists()
+
+
+def is_virtual(folder: Path) -> bool:
+    """Whether an adapter is of tokens that stand before every text (prompt and prefix tuning)."""
+    return not is_whole(folder) and _read_config(_chosen(folder, None))["peft_type"] in (
+        "PROMPT_TUNING",
+        "PREFIX_TUNING",
+    )
+
+
+def identity(folder: Path) -> dict[str, str]:
+    """sha256 of the files by which what training left behind differs from any other: configuration and weights."""
+    found = [folder / ("config.json" if is_whole(folder) else CONFIG), *folder.glob("*.safetensors")]
+    return {path.name: storage.sha256(path) for path in sorted(found)}
+
+
 def notes(folder: Path, source: Any = None) -> list[str]:
     """The notes of `inspect`, from files and without torch: for a record whose answers are all there already.
 
     Raises MapleError for files that are missing or cut, and for an adapter that was trained on another base.
     """
+    if is_whole(Path(folder)):
+        return []
     folder = _chosen(Path(folder), None)
     config = _read_config(folder)
     _read_header(folder / WEIGHTS)
@@ -208,15 +242,16 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_kind(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse what is not LoRA as PEFT restores it from the file alone."""
-    from peft import LoraConfig
+    """Refuse what PEFT does not restore from the file alone."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     def refuse(what: str, why: str) -> MapleError:
         do = "merge it into its base with the tool that made it, and evaluate that; or train a plain LoRA adapter"
         return MapleError(f"the adapter in {folder} cannot be evaluated: {what}", why=why, do=do)
 
-    if config["peft_type"] != "LORA":
-        raise refuse(f"it is of type {config['peft_type']}", "only LoRA adapters are known to be scored exactly here")
+    kind = config["peft_type"]
+    if kind not in ANY_VALUE_OF:
+        raise refuse(f"it is of type {kind}", f"only {', '.join(ANY_VALUE_OF)} are known to be scored exactly here")
     if config.get("task_type") not in (None, "CAUSAL_LM"):
         raise refuse(f"its task_type is {config['task_type']}", "answers are scored with a causal language model")
     start = config.get("init_lora_weights", True)
@@ -225,15 +260,16 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
             f"init_lora_weights is {start!r}",
             "it was trained against a base whose weights were changed first, which this file lacks",
         )
-    defaults = {field.name: getattr(LoraConfig(), field.name) for field in dataclasses.fields(LoraConfig)}
+    known = PEFT_TYPE_TO_CONFIG_MAPPING[kind]()
+    defaults = {field.name: getattr(known, field.name) for field in dataclasses.fields(known)}
     for name, value in config.items():
         # A field that is unknown here, from a newer PEFT, is harmless while it is off.
         off = value == defaults.get(name) or value in (None, False, {}, [])
-        if name not in ANY_VALUE and not off:
+        if name not in ANY_VALUE_OF[kind] and not off:
             raise refuse(
                 f"{name} is {json.dumps(value)}", "with this field the file's tensors alone do not say what is computed"
             )
-    if not isinstance(config.get("r"), int) or config["r"] < 1:
+    if kind == "LORA" and (not isinstance(config.get("r"), int) or config["r"] < 1):
         raise refuse(f"its rank r is {config.get('r')!r}", f"{CONFIG} is damaged or not of this adapter")
 
 

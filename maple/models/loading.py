@@ -14,6 +14,7 @@ from maple.config.catalogue import Source
 from maple.config.params import Recipe, RecipeQuantisation
 from maple.core.errors import MapleError
 from maple.models import adapter_check, checkpoint_check, tokeniser_check
+from maple.models.adapter_check import is_whole
 
 # LLM.int8 logs one line per call on CPU about its cast to float16, and bitsandbytes one about an optional kernel.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -124,26 +125,61 @@ def lora_alpha(recipe: Recipe, rank: int) -> int:
     return alpha if isinstance(alpha, int) else int(alpha.removesuffix("r")) * rank
 
 
-def add_lora(model: PreTrainedModel, recipe: Recipe, rank: int):
-    """The model with fresh LoRA matrices on the recipe's target modules: A random, B zero, so it starts as its base.
+def peft_config(recipe: Recipe, rank: int):
+    """What PEFT calls the recipe's method; None for full finetuning, which is none of PEFT's."""
+    import peft
 
-    In training mode, the base's layers too: a loaded model is in evaluation mode, where the first pass without
-    gradients would make bitsandbytes repack its 4-bit weights on a CPU.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(
-        model,
-        LoraConfig(
+    def lora(**more):
+        return peft.LoraConfig(
             r=rank,
             lora_alpha=lora_alpha(recipe, rank),
             lora_dropout=recipe.lora.dropout,
             target_modules=recipe.lora.targets,
-            use_rslora=recipe.lora.rslora,
             bias="none",
             task_type="CAUSAL_LM",
-        ),
-    ).train()
+            **more,
+        )
+
+    def virtual(kind, **more):
+        return kind(num_virtual_tokens=recipe.virtual_tokens, task_type="CAUSAL_LM", **more)
+
+    return {
+        "lora": lora,
+        "rslora": lambda: lora(use_rslora=True),
+        "dora": lambda: lora(use_dora=True),
+        # The exact decomposition of a 7B model takes hours; 16 rounds of the randomised one are PiSSA's own advice.
+        "pissa": lambda: lora(init_lora_weights="pissa_niter_16"),
+        "ia3": lambda: peft.IA3Config(task_type="CAUSAL_LM"),
+        # From embeddings of the vocabulary: drawn at random they lie far from any, and little is learnt.
+        "prompt": lambda: virtual(peft.PromptTuningConfig, prompt_tuning_init="SAMPLE_VOCAB"),
+        "prefix": lambda: virtual(peft.PrefixTuningConfig),
+        "full": lambda: None,
+    }[recipe.method]()
+
+
+def make_trainable(model: PreTrainedModel, recipe: Recipe, rank: int):
+    """The model with what the recipe's method trains, fresh; LoRA's A random, B zero, so it starts as its base.
+
+    In training mode, the base's layers too: a loaded model is in evaluation mode, where the first pass without
+    gradients would make bitsandbytes repack its 4-bit weights on a CPU.
+    """
+    config = peft_config(recipe, rank)
+    if config is None:
+        # In float32: a step of bfloat16 weights is often smaller than what they can tell apart.
+        return model.float().requires_grad_(True).train()
+    from peft import get_peft_model
+
+    return get_peft_model(model, config).train()
+
+
+def load_tuned(weights: Path, folder: Path | None, source: Source | None, *how):
+    """A model ready for evaluation: the base in `weights`, with the adapter in `folder`, or the whole model there.
+
+    `how` is what `load_base` takes after its folder.
+    """
+    if folder is None or is_whole(folder):
+        return load_base(folder or weights, *how).eval()
+    return attach_adapter(load_base(weights, *how), folder, source)
 
 
 def attach_adapter(model: PreTrainedModel, folder: Path, source: Source | None = None, which: str | None = None):

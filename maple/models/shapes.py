@@ -7,6 +7,8 @@ Shapes come from the model's config.json fields (`hidden_size`, ...), so the cou
 from dataclasses import dataclass
 from typing import Any
 
+from maple.config.params import Recipe
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -71,10 +73,25 @@ class Shape:
         """A (rank x in) and B (out x rank) for each target in each block."""
         return self.layers * rank * sum(sum(self.linears[name]) for name in targets)
 
-    def trainable_percent(self, rank: int, targets: list[str]) -> float:
-        """Percent as PEFT prints it: LoRA / (base + LoRA)."""
-        lora = self.lora_parameters(rank, targets)
-        return 100 * lora / (self.parameters + lora)
+    def trainable_parameters(self, recipe: Recipe, rank: int) -> int:
+        """Numbers that the recipe's method trains; `rank` is that of a method that has one."""
+        keys = self.kv_heads * self.head_dim
+        if recipe.method == "full":
+            return self.parameters
+        if recipe.method == "ia3":
+            # A factor for each output of keys and values, and for each input of the last matrix (PEFT's choice).
+            return self.layers * (2 * keys + self.intermediate)
+        if recipe.method in ("prompt", "prefix"):
+            # Embeddings, or keys and values in every layer.
+            return recipe.virtual_tokens * (self.hidden if recipe.method == "prompt" else 2 * self.layers * keys)
+        # DoRA also trains a magnitude for each output.
+        outputs = sum(self.linears[name][1] for name in recipe.lora.targets) * (recipe.method == "dora")
+        return self.lora_parameters(rank, recipe.lora.targets) + self.layers * outputs
+
+    def trainable_percent(self, recipe: Recipe, rank: int) -> float:
+        """Percent as PEFT prints it: of the base and what stands beside it."""
+        trained = self.trainable_parameters(recipe, rank)
+        return 100 * trained / (self.parameters + trained * (recipe.method != "full"))
 
     @property
     def forward_flops(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maple.config import catalogue
+from maple.config.methods import METHODS
 from maple.config.params import Recipe
 from maple.models.shapes import Shape
 from maple.training.limits import HEAD_LOGITS, HEAD_LOGITS_ON_GPU, QUERIES
@@ -89,7 +90,8 @@ def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts, 
     if recipe.unpack_4bit and bits == 4:
         bits = 16
     tokens = max(recipe.micro_batch_tokens, rows.tokens_per_row)
-    lora = 4 * shape.lora_parameters(rank, recipe.lora.targets)
+    whole = recipe.method == "full"
+    trained = 4 * shape.trainable_parameters(recipe, rank)
     block = activation_bytes(shape, bits, rank, recipe, rows.tokens_per_row, on_gpu) * tokens
     # The backward pass of the widest linear: its weight unpacked, gradients in and out, their copies in `wide`, and
     # dropout's mask and what it leaves.
@@ -101,17 +103,24 @@ def memory(shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts, 
     head = 2 * 2 * shape.hidden * answers + HEAD_BYTES * min(
         HEAD_LOGITS_ON_GPU if on_gpu else HEAD_LOGITS, shape.vocabulary * answers
     )
+    if recipe.method == "dora":
+        # The matrix that the low-rank pair makes, its sum with the weights, and their norm, in float32.
+        working += 3 * 4 * widest[0] * widest[1]
+    if recipe.path == "plain":
+        # All rows' logits at once, with their float32 copy and its logarithms.
+        head = (HEAD_BYTES + 4) * shape.vocabulary * answers
     if recipe.gradient_checkpointing:
         # Each block keeps its input; one at a time makes the rest again, after the head is done.
         activations = 2 * shape.layers * shape.hidden * tokens + max(block + working, head)
     else:
         activations = shape.layers * block + max(working, head)
     return Memory(
-        weights=weight_bytes(shape, bits, recipe.quantisation.double_4bit),
-        adapter=lora,
-        gradients=lora,
-        optimiser=2 * lora,
-        activations=max(activations, lora),
+        # Trained weights are in float32, and a pass multiplies with a copy of them in bfloat16.
+        weights=1.5 * trained if whole else weight_bytes(shape, bits, recipe.quantisation.double_4bit),
+        adapter=0 if whole else trained,
+        gradients=trained,
+        optimiser=2 * trained,
+        activations=activations if whole else max(activations, trained),
     )
 
 
@@ -123,14 +132,22 @@ def activation_bytes(shape: Shape, bits: int, rank: int, recipe: Recipe, row_tok
     padded = (row_tokens + 32) / row_tokens
     attention = 2 * padded * (queries + 2 * keys)
     seen = rounded if rounded <= QUERIES else (rounded + QUERIES) / 2
-    attention += 2 * padded * queries + 4 * shape.heads if on_gpu else 2 * shape.heads * padded * seen
-    low_rank = wide * rank * len(recipe.lora.targets)
-    if recipe.path == "stock":
+    attention += (
+        2 * padded * queries + 4 * shape.heads if on_gpu or recipe.path == "plain" else 2 * shape.heads * padded * seen
+    )
+    targets = recipe.lora.targets if METHODS[recipe.method].ranked else ()
+    low_rank = wide * rank * len(targets)
+    if recipe.path in ("stock", "plain"):
         # PEFT keeps each target's input in float32 and what dropout multiplied it with; transformers each norm's
         # input, and gate, silu(gate) and up.
         entry = 4 + (recipe.lora.dropout > 0) * (1 if on_gpu else 4)
-        kept = entry * sum(shape.linears[name][0] for name in recipe.lora.targets)
+        kept = entry * sum(shape.linears[name][0] for name in targets)
         kept += 2 * 4 * shape.hidden + 6 * shape.intermediate
+        if recipe.method == "dora":
+            # The outputs of the base and of the low-rank pair, in float32.
+            kept += sum(8 * shape.linears[name][1] for name in targets)
+        if recipe.method == "ia3":
+            kept += 4 * (2 * keys + shape.intermediate)
         if bits == 8:
             # bitsandbytes holds on to each linear's input.
             kept += 2 * (2 * shape.hidden + queries + shape.intermediate)
@@ -138,6 +155,12 @@ def activation_bytes(shape: Shape, bits: int, rank: int, recipe: Recipe, row_tok
         # Both norms' inputs and outputs, the output of attention, gate, up, and their product.
         kept = 2 * (4 * shape.hidden + queries + 3 * shape.intermediate)
     return kept + attention + low_rank
+
+
+def saved_bytes(shape: Shape, recipe: Recipe, rank: int) -> float:
+    """What training leaves on disk: float32 adapters (PiSSA's as a LoRA of twice the rank), a whole model in bfloat16."""
+    each = {"full": 2, "pissa": 8}.get(recipe.method, 4)
+    return each * shape.trainable_parameters(recipe, rank)
 
 
 def steps(rows: int, recipe: Recipe) -> int:
@@ -161,13 +184,19 @@ def training_flops(shape: Shape, rank: int, recipe: Recipe, rows: RowCounts) -> 
     """FLOPs of training per token, in bfloat16 and in float32.
 
     Frozen matrices forward and towards the input (the head for answer tokens only), attention over half the row;
-    low-rank matrices with both gradients; the forward pass once more with gradient checkpointing.
+    what is trained with both gradients; the forward pass once more with gradient checkpointing. Virtual tokens before
+    a row are tokens like its own.
     """
     block = shape.block_parameters + shape.layers * shape.heads * shape.head_dim * rows.tokens_per_row
     head = shape.vocabulary * shape.hidden * rows.answer_share
-    again = recipe.gradient_checkpointing
-    frozen = (6 if again else 4) * block + 4 * head
-    low_rank = (8 if again else 6) * shape.lora_parameters(rank, recipe.lora.targets)
+    again = 2 if recipe.gradient_checkpointing else 0
+    if recipe.method == "full":
+        return (6 + again) * block + 6 * head, 0.0
+    longer = 1 + (recipe.method == "prompt") * recipe.virtual_tokens / rows.tokens_per_row
+    frozen = (4 + again) * block * longer + 4 * head
+    if not METHODS[recipe.method].ranked:
+        return frozen, 0.0
+    low_rank = (6 + again) * shape.lora_parameters(rank, recipe.lora.targets)
     return (frozen + low_rank, 0.0) if recipe.path == "fused_bfloat16" else (frozen, low_rank)
 
 

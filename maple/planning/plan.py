@@ -44,7 +44,7 @@ class Line:
     memory: Memory
     hours: float
     speed: Speed
-    adapter_bytes: float
+    saved_bytes: float
 
 
 def stages_of(params: Params, name: str) -> tuple[str, str]:
@@ -113,7 +113,8 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     on_gpu = not params.is_smoke
     recipe = auto.recipe(recipe, shape, bits, rank, rows, device.memory_gb * 1e9 if on_gpu else None)
     memory = cell_cost.memory(shape, bits, rank, recipe, rows, on_gpu)
-    known = speed_in_this_grid(params, cell)
+    # Another method's speed is not the grid's.
+    known = speed_in_this_grid(params, cell) if recipe.method == params.recipe.method else None
     if known is None:
         model = cell.base.model if on_gpu else "smoke"
         speed = cell_cost.speed(device, model, shape, bits, rank, recipe, rows)
@@ -123,14 +124,14 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
     return Line(
         cell=cell,
         done=_done(params, "adapters", name) and stages_of(params, name)[0] not in again,
-        trainable_percent=shape.trainable_percent(rank, recipe.lora.targets),
+        trainable_percent=shape.trainable_percent(recipe, rank),
         steps=cell_cost.steps(rows.rows, recipe),
         tokens=tokens,
         tokens_assumed=rows.assumed,
         memory=memory,
         hours=speed.hours(tokens) + START_SECONDS[params.sources] / 3600,
         speed=speed,
-        adapter_bytes=memory.adapter,
+        saved_bytes=cell_cost.saved_bytes(shape, recipe, rank),
     )
 
 

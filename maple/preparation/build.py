@@ -81,6 +81,7 @@ def prepare(params: Params, name: str) -> dict[str, Any]:
                 "training_set": vars(training_set),
             },
         } | statistics(source, scans, chosen, totals, hits, items)
+        result["overlap_across"] = overlap_across(params, hits)
         _write_overlap(folder / "overlap.csv", hits)
         storage.write_text(folder / "examples.md", page.page(result, totals.examples))
         storage.write_json(folder / "statistics.json", result)
@@ -255,6 +256,29 @@ def _write_overlap(path: Path, hits: list[tuple[str, ...]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["language", "task", "item", "overlap", "training_id", "part"])
         writer.writerows(hits)
+
+
+def overlap_across(params: Params, hits: list[tuple[str, ...]]) -> dict[str, dict[str, int]]:
+    """Task -> language -> its items that overlap in another language only: whose translation was trained on.
+
+    For every language that is evaluated, whether the set has rows of it or not. Tasks whose ids say nothing of
+    translations are left out.
+    """
+    from maple import tasks
+
+    found: dict[str, dict[str, set[str]]] = {}
+    for language, name, item, *_ in hits:
+        found.setdefault(name, {}).setdefault(language, set()).add(item)
+    counts: dict[str, dict[str, int]] = {}
+    for name, by_language in sorted(found.items()):
+        task, options = tasks.get(name), params.evaluation.tasks[name]
+        files = catalogue.datasets()[task.source].folder(params.artifacts / "sources")
+        for code in options.languages if task.parallel else ():
+            ids = {example.id for example in task.examples(files, code, options.split, False)}
+            elsewhere = set().union(*(items for other, items in by_language.items() if other != code))
+            if across := len(ids & elsewhere - by_language.get(code, set())):
+                counts.setdefault(name, {})[code] = across
+    return counts
 
 
 def statistics(

@@ -91,6 +91,22 @@ def _overlap(found: dict[str, Any]) -> list[str]:
         "part words), or if one of its questions or passages is a whole field of one. overlap.csv lists the pairs.",
         "",
         *_table(["language", "task", "items", "found", "rows of ours"], rows),
+        *_across(found),
+    ]
+
+
+def _across(found: dict[str, Any]) -> list[str]:
+    rows = [
+        [task, _name(code), items] for task, counts in found["overlap_across"].items() for code, items in counts.items()
+    ]
+    if not rows:
+        return ["", "No item overlaps through its translation into another language of this set."]
+    return [
+        "",
+        "Items that were not found in their own language, but whose translation was in another; in all languages that are "
+        "evaluated. Evidence that the answer was seen, in another language.",
+        "",
+        *_table(["task", "language", "items whose translation was found"], rows),
     ]
 
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from maple.config import bills
 from maple.config.params import Params
-from maple.report import data, records, results, runs
+from maple.report import data, examples, records, results, runs
 from maple.results import collect
 from maple.results.tables import SMOKE
 
@@ -51,7 +51,9 @@ def page(params: Params) -> str:
         figures=results.figures(params.regenerated / "figures"),
         grid=results.grid(params.regenerated / "tables" / "details" / "grid.csv"),
         language_tables=results.language_tables(params.regenerated / "tables" / "languages", found),
-        analyses=results.analyses(params.regenerated / "tables" / "analyses"),
+        analyses=results.analyses(params.regenerated / "tables" / "analyses")
+        + results.questions(params.regenerated / "compare"),
+        changed=examples.side_by_side(params, params.regenerated / "tables" / "analyses" / "errors_shown.csv"),
         data=data.training_sets(params),
         sources=data.sources(params),
         deviations=DEVIATIONS.read_text(encoding="utf-8") if DEVIATIONS.is_file() else "",

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from maple.config.params import Params
 from maple.core import storage
 
 # Answers in the whole page; what is left over after one per cell, task and language goes to further ones.
@@ -50,6 +51,52 @@ def compact(folders: dict[str, tuple[Path, Path]], groups: list[tuple[str, str]]
     return {
         "items": items,
         "answers": {name: [found.get(i, 0) for i in range(len(items))] for name, found in answers.items() if found},
+    }
+
+
+def side_by_side(params: Params, path: Path) -> list[dict[str, Any]]:
+    """What finetuning changed, as maple/results/errors.py chose it: per model, training set and task the answers of the
+    base and of the finetuned model under one another's question. Empty where the table or the answers are not here.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for chosen in storage.read_csv(path) if path.is_file() else []:
+        key = tuple(chosen[name] for name in ("model", "dataset", "configuration", "task", "language"))
+        groups.setdefault(key, []).append(chosen)
+    found = []
+    for key, rows in groups.items():
+        sheet = f"{key[3]}-{key[4]}.jsonl.gz"
+        base, tuned = (_read(params, rows[0][which], sheet) for which in ("base", "finetuned"))
+        if base and tuned:
+            here = [row for row in rows if row["id"] in base and row["id"] in tuned]
+            lines = [_line(row["outcome"], base[row["id"]], tuned[row["id"]]) for row in here]
+            found.append({"name": " ".join(key[:3]), "task": key[3], "language": key[4], "rows": lines})
+    return found
+
+
+def _read(params: Params, name: str, sheet: str) -> dict[str, dict[str, Any]]:
+    """Example's id -> its answer and score."""
+    paths = [params.folder(kind, name) / sheet for kind in ("answers", "scores")]
+    if not all(path.is_file() for path in paths):
+        return {}
+    return {
+        str(answer["id"]): answer | score for answer, score in zip(*map(storage.read_jsonl_gz, paths), strict=False)
+    }
+
+
+def _line(outcome: str, base: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
+    options = [option["text"] for option in base["options"]] if "output" not in base else 0
+
+    def said(row: dict[str, Any]) -> dict[str, str]:
+        text = row["output"] if "output" in row else text_of(row["prediction"], options)
+        return {"text": shortened(text, ANSWER, 0), "score": f"{next(iter(row['scores'].values())):.2f}"}
+
+    return {
+        "outcome": outcome,
+        "id": base["id"],
+        "prompt": shortened(base["prompt"], 0, TAIL),
+        "reference": shortened(text_of(base["reference"], options), ANSWER, TAIL),
+        "base": said(base),
+        "finetuned": said(tuned),
     }
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from maple.config.bills import VERBS
+from maple.config.methods import METHODS
 from maple.config.params import Params
 from maple.report import examples, runs
 from maple.results.collect import Collected
@@ -62,7 +63,8 @@ def _record(name: str, entry: dict[str, Any], spent: Bills, shared: Shared) -> d
         "kind": entry["kind"],
         "base model": entry["model"],
         "training set": entry.get("dataset"),
-        "LoRA rank": entry.get("rank"),
+        "method": METHODS[adapter["recipe"]["method"]].label if adapter else None,
+        "rank": entry.get("rank"),
         "bits": entry["bits"],
         "evaluated at bits": entry.get("evaluated_bits"),
         "seed": entry.get("seed"),

@@ -226,6 +226,13 @@ def _language_table(task: str, metric: str, rows: list[dict[str, str]]) -> dict:
     }
 
 
+def questions(folder: Path) -> list[dict]:
+    """The verdicts on what the paper does not say, as the first table of their Markdown."""
+    path = folder / "questions.md"
+    text = path.read_text(encoding="utf-8").split("\n## ")[0].split("\n", 1)[1] if path.is_file() else ""
+    return [{"name": "questions", "text": text}] if text else []
+
+
 def analyses(folder: Path) -> list[dict]:
     """What the tables stage worked out beyond the paper, as its Markdown."""
     return (

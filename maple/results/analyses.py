@@ -156,6 +156,39 @@ def fertility(results: Results, statistics: dict[str, dict[str, Any]]) -> tuple[
     return _tables(results, title, long, rows, header, summary)
 
 
+def fertility_lift(results: Results, costs: dict[str, dict[str, float]]) -> tuple[Table, Table]:
+    """Whether languages whose text costs more tokens gain more or less: `costs` is model -> language -> tokens of a text
+    as a multiple of the same text's in English (benchmarks/fertility.csv: real tokenisers on XQuAD).
+
+    Over the languages that were measured, seen in training or not; on the task whose items are parallel.
+    """
+    rows, summary = [], []
+    for model, dataset, configuration in _chosen(results):
+        base = Configuration.base(model, configuration.bits)
+        codes = [code for code in sorted(costs.get(model, {})) if code in results.collected.languages(PARALLEL)]
+        befores, lifts = [], []
+        for code in codes:
+            row, lift = _change(results, code, model, dataset, configuration, PARALLEL, code.__eq__)
+            rows.append([*row, str(costs[model][code])])
+            befores.append(results.score(base, PARALLEL, [code]))
+            lifts.append(lift)
+        values = [costs[model][code] for code in codes]
+        found = [_text(results, rank_correlation(values, each), signed=True) for each in (befores, lifts)]
+        summary.append([model, dataset, configuration.text, str(len(codes)), *found])
+    title = (
+        f"Tokens of a text as a multiple of English against {PARALLEL} by language: rank correlation, with its interval"
+    )
+    header = [
+        "model",
+        "dataset",
+        "configuration",
+        "languages",
+        "with the score before",
+        "with the difference by finetuning",
+    ]
+    return _tables(results, title, [*HEADER, "times_english"], rows, header, summary)
+
+
 def rank_correlation(values: list[float], scores: list[Quantity | None]) -> Quantity | None:
     """Spearman's, between fixed values and scores with noise; None under three languages or when a score is missing."""
     if len(values) < 3 or None in scores:

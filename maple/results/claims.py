@@ -34,6 +34,8 @@ from maple.results.tables import AVERAGE, PAPER_TASKS, Configuration, Results, r
 from maple.upstream import languages
 
 PATH = Path("paper_tables", "claims.yaml")
+# What the paper does not say, asked in the same words; judged apart, so that asking costs its claims no power.
+QUESTIONS = Path(__file__).parents[2] / "paper_tables" / "questions.yaml"
 HOLDS, FAILS, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 BASE = "base"
 
@@ -223,7 +225,7 @@ def codes_of(word: str) -> frozenset[str]:
     return frozenset(
         code
         for code, language in languages.table().items()
-        if word in ("english" if code == "en" else None, language.resource, f"group{language.group}")
+        if word in ("english" if code == "en" else None, language.resource, f"group{language.group}", language.family)
     )
 
 
@@ -371,6 +373,7 @@ def load(path: Path = PATH) -> dict[str, Any]:
     known |= {"test": TESTS, "configurations": ["best", "all"], "margin": None}
     known |= {"baselines": [row.key for row in published.layout("table1").rows if row.baseline]}
     known |= {"languages": ["all", "english", "low", "medium", "high", "group1", "group2", "group3"]}
+    known["languages"] += sorted({language.family for language in languages.table().values()})
     for claim in content["claims"]:
         for key, value in claim["check"].items():
             if key not in known:
@@ -535,7 +538,7 @@ def sentence(checked: list[Checked]) -> str:
     return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)) or "none"
 
 
-def as_markdown(checked: list[Checked], label: str | None, covered: str = "") -> str:
+def as_markdown(checked: list[Checked], label: str | None, covered: str = "", title: str = "The paper's claims") -> str:
     """One table of verdicts, then the comparisons behind each; `covered`: what intervals cover (`tables.seeds_note`)."""
     rows = [
         [c.id, c.statement, c.source, c.verdict("published"), c.verdict("ours"), "; ".join(c.missing("ours"))]
@@ -549,7 +552,7 @@ def as_markdown(checked: list[Checked], label: str | None, covered: str = "") ->
         *([f"Ours: {covered}"] if covered else []),
         "The paper's: print rounding only, since it gives neither examples nor intervals.",
     ]
-    parts = ["# The paper's claims\n\n", to_markdown(Table("Verdicts", header, rows, notes=notes, label=label))]
+    parts = [f"# {title}\n\n", to_markdown(Table("Verdicts", header, rows, notes=notes, label=label))]
     for claim in checked:
         needed = "every comparison" if claim.need == "all" else "one comparison"
         behind = [

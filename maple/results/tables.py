@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
 from maple.config.cell import Base
+from maple.config.methods import METHODS
 from maple.config.params import Params
 from maple.results import published
 from maple.results.collect import EXPERIMENT, Collected
@@ -33,15 +34,18 @@ PAPER_TASKS = tuple(column.task for column in published.layout("table1").columns
 
 @dataclass(frozen=True)
 class Configuration:
-    """One rank and bit width of a row: the names of its cells, one per seed."""
+    """One rank and bit width of a row: the names of its cells, one per seed. `rank` is None where a method has none."""
 
-    rank: int
+    rank: int | None
     bits: int
     names: tuple[str, ...]
+    method: str = "lora"
 
     @property
     def text(self) -> str:
-        return f"r{self.rank} {self.bits} bits"
+        label = "" if self.method == "lora" else METHODS[self.method].label
+        rank = "" if self.rank is None else f"r{self.rank}"
+        return " ".join(filter(None, [label, rank, f"{self.bits} bits"]))
 
     @classmethod
     def base(cls, model: str, bits: int) -> "Configuration":
@@ -115,9 +119,21 @@ class Results:
             configurations = found.setdefault((cell.base.model, cell.dataset), {})
             configurations.setdefault((cell.rank, cell.base.bits), []).append(cell.name)
         return {
-            row: [Configuration(rank, bits, tuple(names)) for (rank, bits), names in sorted(configurations.items())]
+            row: [
+                Configuration(rank, bits, tuple(names), self.params.recipe.method)
+                for (rank, bits), names in sorted(configurations.items())
+            ]
             for row, configurations in found.items()
         }
+
+    @property
+    def experiment(self) -> Configuration | None:
+        """The experiment's, where it was scored; what it is, its own records say."""
+        record = self.collected.records.get(EXPERIMENT)
+        if not record:
+            return None
+        method = record["adapter"]["recipe"]["method"] if record["adapter"] else "lora"
+        return Configuration(record["rank"], record["bits"], (EXPERIMENT,), method)
 
     # -- one score -------------------------------------------------------------------------------------------------
 
@@ -223,9 +239,9 @@ class Results:
             if key not in known:
                 more.append(Row(key, (labels.model(model), labels.dataset(dataset))))
                 scores |= self._row(layout, key, (model, dataset))
-        experiment = self.collected.records.get(EXPERIMENT)
-        if experiment:
-            configuration = Configuration(experiment["rank"], experiment["bits"], (EXPERIMENT,))
+        configuration = self.experiment
+        if configuration:
+            experiment = self.collected.records[EXPERIMENT]
             model, dataset = labels.model(experiment["model"]), labels.dataset(experiment["dataset"])
             more.append(Row(EXPERIMENT, (f"experiment: {model}", f"{dataset} {configuration.text}")))
             scores |= self._row(layout, EXPERIMENT, configuration)
@@ -255,11 +271,8 @@ class Results:
             configuration = of if isinstance(of, Configuration) else self.chosen(*of, scored)
             quantity = self.score(configuration, scored) if configuration else None
             if column.key in ("rank", "quantisation"):
-                text = (
-                    str(getattr(configuration, {"rank": "rank", "quantisation": "bits"}[column.key]))
-                    if quantity
-                    else MISSING
-                )
+                found = getattr(configuration, {"rank": "rank", "quantisation": "bits"}[column.key], None)
+                text = ("NA" if found is None else str(found)) if quantity else MISSING
                 row[key, column.key] = Entry(key, column.key, text, None, None, configuration, None)
                 continue
             spread = self.spread(configuration, scored) if configuration else None
@@ -524,9 +537,8 @@ def _language_columns(results: Results, task: str) -> dict[str, Configuration]:
         configuration = results.chosen(model, dataset, task)
         if configuration:
             columns[f"{model} {dataset}"] = configuration
-    experiment = results.collected.records.get(EXPERIMENT)
-    if experiment:
-        columns[EXPERIMENT] = Configuration(experiment["rank"], experiment["bits"], (EXPERIMENT,))
+    if results.experiment:
+        columns[EXPERIMENT] = results.experiment
     return columns
 
 
@@ -540,7 +552,7 @@ def numbers(quantity: Quantity | None, confidence: float) -> list[str]:
 
 def _configuration(score: Entry) -> list[str]:
     found = score.configuration
-    return [str(found.rank), str(found.bits), " ".join(found.names)] if found else ["", "", ""]
+    return [_number(found.rank), str(found.bits), " ".join(found.names)] if found else ["", "", ""]
 
 
 def _number(value: object) -> str:

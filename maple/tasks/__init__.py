@@ -4,6 +4,7 @@ from maple.core.errors import MapleError, nearest
 from maple.tasks.alpaca_eval import AlpacaEval
 from maple.tasks.base import Task
 from maple.tasks.belebele import Belebele
+from maple.tasks.belebele_order import BelebeleOrder
 from maple.tasks.mlqa import Mlqa
 from maple.tasks.xcopa import Xcopa
 from maple.tasks.xlsum import Xlsum
@@ -14,8 +15,12 @@ TASKS: dict[str, Task] = {
     task.name: task for task in (Xnli(), Xcopa(), Xquad(), Belebele(), Mlqa(), Xlsum(), AlpacaEval())
 }
 
+# Put to a base alone (`stages.score --model`), in no table: they ask about a task's files, not about its questions.
+QUIZZES: dict[str, Task] = {quiz.name: quiz for quiz in (BelebeleOrder(),)}
+
 
 def get(name: str) -> Task:
-    if name not in TASKS:
-        raise MapleError(f"unknown task '{name}'", why="no file of maple/tasks describes it", do=nearest(name, TASKS))
-    return TASKS[name]
+    known = TASKS | QUIZZES
+    if name not in known:
+        raise MapleError(f"unknown task '{name}'", why="no file of maple/tasks describes it", do=nearest(name, known))
+    return known[name]

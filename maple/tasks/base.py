@@ -100,6 +100,8 @@ class Task:
     # The field to shorten from its end where a prompt exceeds the model's context; None: no field is long.
     long_field: str | None = None
     stop: tuple[str, ...] = ("\n",)
+    # Whether ids are the same for translations of one item.
+    parallel: bool = True
     # Evaluated split -> (task whose examples serve as shots, split).
     shots_from: dict[str, tuple[str, str]] = {}
 
@@ -125,7 +127,7 @@ class Task:
                 why="upstream has no file for it",
                 do=nearest(language, known),
             )
-        first, *others = languages.table()[language].upstream.get(self.name, (language,))
+        first, *others = languages.table()[language].upstream.get(self.source, (language,))
         variants = [self.read(Path(folder), language, first, split, repair)]
         for name in others:
             found = self.read(Path(folder), language, name, split, repair)

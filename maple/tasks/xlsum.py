@@ -15,6 +15,7 @@ _SCHEMA = {"id": str, "title": str, "text": str, "summary": str}
 
 class Xlsum(Task):
     name = source = "xlsum"
+    parallel = False
     size, tokens = (
         4000,
         2000,

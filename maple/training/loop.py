@@ -1,4 +1,4 @@
-"""LoRA finetuning: packed rows, loss on the answer tokens only, resumable, the same bytes twice on a CPU.
+"""Finetuning: packed rows, loss on the answer tokens only, resumable, the same bytes twice on a CPU.
 
 The loss of an optimiser step is the mean negative log-likelihood (nats) over the answer tokens of its rows. But for
 what dropout draws, it does not depend on how the rows are packed, on the micro-batch, or on the number of processes:
@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from maple.config.params import Recipe
 from maple.core.errors import MapleError
@@ -40,6 +42,8 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
     Rows see only themselves: positions restart at each, and attention runs row by row. The output head, the largest
     matrix of a small model, is applied to the A predicting positions only. `path` is recipe.path: params.yaml.
     """
+    if path == "plain":
+        return _plain_loss(model, packed)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     ids, positions, predicts, labels = (
         torch.from_numpy(part).to(model.device)
@@ -63,6 +67,24 @@ def answer_loss(model, packed: Packed, path: str = "fused") -> torch.Tensor:
             input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
         ).last_hidden_state[0, predicts]
     return output_head.loss(hidden, causal.lm_head.weight, labels)
+
+
+def _plain_loss(model, packed: Packed) -> torch.Tensor:
+    """`answer_loss` by the model's own forward pass, one row at a time: for any model, and for what is trained beside
+    or instead of its layers. Weights that are trained themselves are in float32 and multiplied in bfloat16.
+    """
+    whole = not hasattr(model, "peft_config")
+    ids, labels = (torch.from_numpy(part).to(model.device) for part in (packed.input_ids, packed.labels))
+    ends = np.cumsum(packed.lengths)
+    answers = np.diff(np.searchsorted(packed.predicts, ends), prepend=0)
+    total = torch.zeros((), device=model.device)
+    # One context for all rows, which keeps the weights' bfloat16 copies between them.
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=whole):
+        for row, label in zip(ids.split(packed.lengths.tolist()), labels.split(answers.tolist())):
+            # Counted from the end, since virtual tokens may stand before a row.
+            logits = model(input_ids=row[None], use_cache=False, logits_to_keep=len(label) + 1).logits[0, :-1]
+            total = total + F.cross_entropy(logits.float(), label, reduction="sum")
+    return total
 
 
 @torch.no_grad()
@@ -115,7 +137,7 @@ def finetune(
     processes: "Processes | None" = None,
     resumed: Callable[[int], None] = lambda steps: None,
 ) -> Outcome:
-    """Train the model's LoRA matrices; `report` is called after each step with that step's row of the curve.
+    """Train the model's trainable parameters; `report` is called after each step with that step's row of the curve.
 
     `resumed` is called before the first step with the number of steps that an earlier run took. A checkpoint is there
     when this returns, so that nothing is lost of a run that is stopped before its record stands.

@@ -1,4 +1,4 @@
-"""One cell from its base and training set to an adapter: all that decides the adapter's numbers.
+"""One cell from its base and training set to an adapter (or, fully finetuned, a model): all that decides the adapter's numbers.
 
 `stages/train.py` reads, prints and writes around it, so that a word on the screen never trains a model again.
 """
@@ -14,6 +14,7 @@ import torch
 
 from maple.config import environment
 from maple.config.cell import Cell
+from maple.config.methods import METHODS
 from maple.config.params import Recipe
 from maple.core import storage
 from maple.models import loading
@@ -34,12 +35,16 @@ class Watch:
 
 @dataclass(frozen=True)
 class Trained:
-    """The model with its adapter, the record to be written last, and what happened on the way."""
+    """The model with its adapter, the record to be written last, and what happened on the way.
+
+    `start` is the folder with the adapter as it began, of a method that begins by changing the base.
+    """
 
     model: Any
     record: dict[str, Any]
     outcome: loop.Outcome
     processes: loop.Processes
+    start: Path | None = None
 
 
 def settings_of(
@@ -52,9 +57,10 @@ def settings_of(
         "model": cell.base.model,
         "bits": cell.base.bits,
         "dataset": cell.dataset,
-        "rank": cell.rank,
+        # Whose size no rank decides has neither.
+        "rank": cell.rank if METHODS[recipe.method].ranked else None,
         "seed": cell.seed,
-        "alpha": loading.lora_alpha(recipe, cell.rank),
+        "alpha": loading.lora_alpha(recipe, cell.rank) if METHODS[recipe.method].ranked else None,
         "recipe": dataclasses.asdict(recipe),
         "rows": {part: storage.sha256(tokens / f"{part}.arrow") for part in PARTS},
         "base": base,
@@ -76,8 +82,14 @@ def train(
     rows, heldout = (batches.Rows(tokens / f"{part}.arrow") for part in PARTS)
     torch.manual_seed(cell.seed)
     base = loading.load_base(weights, cell.base.bits, recipe.quantisation, loading.device(), recipe.unpack_4bit)
-    tuned = loading.add_lora(base, recipe, cell.rank)
+    tuned = loading.make_trainable(base, recipe, cell.rank)
     processes = loop.Processes()
+    start = None
+    if recipe.method == "pissa":
+        # What it began as, from which adapter_folder.save works out what it has become beside the base as it was.
+        start = checkpoint.parent / "start"
+        if processes.rank == 0:
+            tuned.save_pretrained(start, save_embedding_layers=False)
     before = loop.heldout_loss(tuned, heldout, recipe.micro_batch_tokens, recipe.path)
     steps = len(batches.steps(len(rows), recipe.batch_rows, recipe.epochs, recipe.max_steps, cell.seed))
     with watch(steps, processes) as watched:
@@ -88,8 +100,8 @@ def train(
     shape = Shape.of_config(storage.read_json(weights / "config.json"))
     record = settings | {
         "schema": SCHEMA,
-        "trainable_parameters": shape.lora_parameters(cell.rank, recipe.lora.targets),
-        "trainable_percent": shape.trainable_percent(cell.rank, recipe.lora.targets),
+        "trainable_parameters": shape.trainable_parameters(recipe, cell.rank),
+        "trainable_percent": shape.trainable_percent(recipe, cell.rank),
         "steps": len(outcome.curve),
         "tokens": {
             key: sum(row[column] for row in outcome.curve)
@@ -99,4 +111,4 @@ def train(
         "loss": [row["loss"] for row in outcome.curve],
         "versions": environment.versions(),
     }
-    return Trained(tuned, record, outcome, processes)
+    return Trained(tuned, record, outcome, processes, start)

@@ -121,7 +121,7 @@ def test_an_adapter_loads_with_peft_as_the_page_says(tmp_path, capsys):
 
     tiny.save_model(tmp_path / "base")
     recipe = params.load("smoke").recipe
-    tuned = loading.add_lora(
+    tuned = loading.make_trainable(
         loading.load_base(tmp_path / "base", 16, recipe.quantisation, torch.device("cpu")), recipe, 8
     )
     for name, matrix in tuned.named_parameters():

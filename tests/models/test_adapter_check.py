@@ -329,8 +329,8 @@ def test_the_notes_for_a_record_are_there_without_a_model(folder):
     "changes",
     [
         {"peft_type": "ADALORA"},
-        {"peft_type": "IA3"},
-        {"peft_type": "PREFIX_TUNING"},
+        {"peft_type": "LOKR"},
+        {"peft_type": "P_TUNING"},
         {"task_type": "SEQ_CLS"},
         {"init_lora_weights": "pissa"},
         {"init_lora_weights": "pissa_niter_4"},

@@ -33,5 +33,5 @@ def test_unpacked_weights_take_an_adapter_and_keep_none_packed(world):
     base = loading.load_base(world / "llama", 4, recipe.quantisation, DEVICE, unpacked=True)
     assert {type(module).__name__ for module in base.modules() if "Linear" in type(module).__name__} == {"Linear"}
     assert not any(p.requires_grad for p in base.parameters())
-    names = [name for name, p in loading.add_lora(base, recipe, 8).named_parameters() if p.requires_grad]
+    names = [name for name, p in loading.make_trainable(base, recipe, 8).named_parameters() if p.requires_grad]
     assert len(names) == 2 * 7 * base.config.num_hidden_layers

@@ -346,6 +346,17 @@ def test_the_overlap_of_a_prepared_set_is_measured_and_listed(prepare):
     assert any(line.startswith("en,xquad,q0,13 words,alpaca-39,") for line in listed)
 
 
+def test_an_item_whose_translation_was_trained_on_is_counted_in_each_language_that_is_evaluated(prepare):
+    """q0 overlaps in English and in Thai; trained on in Thai alone, English has it through its translation."""
+    both = prepare(rows=4000)
+    assert both["overlap_across"] == {}
+    assert "No item overlaps through its translation" in Path("artifacts/tiny/prepared/four/examples.md").read_text()
+    alone = prepare(rows=4000, languages=["th"])
+    assert alone["overlap"]["th"]["xquad"]["items_found"] == 1 and "en" not in alone["overlap"]
+    assert alone["overlap_across"] == {"xquad": {"en": 1}}
+    assert "| xquad | English (en) | 1 |" in Path("artifacts/tiny/prepared/four/examples.md").read_text()
+
+
 # -- Tokens ------------------------------------------------------------------------------------------------------------
 
 

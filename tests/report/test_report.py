@@ -60,6 +60,31 @@ def page(workplace):
     return report.page(workplace)
 
 
+def test_what_was_won_and_lost_stands_side_by_side(workplace, tmp_path, monkeypatch):
+    """The answers of the base and of the finetuned model to the examples that the tables stage chose."""
+    path = workplace.regenerated / "tables" / "analyses" / "errors_shown.csv"
+    chosen = storage.read_csv(path)
+    assert chosen and {row["outcome"] for row in chosen} == {"won", "lost"}
+    monkeypatch.setattr(type(workplace), "folder", lambda self, kind, name: tmp_path / kind / name)
+    one = next(row for row in chosen if row["task"] == "belebele")
+    assert examples.side_by_side(workplace, path) == []
+    answers.write(workplace, [one["base"], one["finetuned"]], per_group=30)
+    groups = examples.side_by_side(workplace, path)
+    (group,) = [
+        each
+        for each in groups
+        if each["task"] == "belebele" and each["name"].startswith(f"{one['model']} {one['dataset']} ")
+    ]
+    assert {row["id"] for row in group["rows"]} == {
+        row["id"]
+        for row in chosen
+        if all(row[key] == one[key] for key in ("model", "dataset", "configuration", "task"))
+    }
+    said = answers.SPOKEN.get(group["language"], answers.SPOKEN["en"])
+    assert all(row["base"]["text"] == row["reference"] == f"{said} 0" for row in group["rows"])
+    assert group["rows"][0]["prompt"].startswith("[…]") or len(group["rows"][0]["prompt"]) < 500
+
+
 class Outline(html.parser.HTMLParser):
     """Ids, anchors, outside references, open elements and tables without headings of a page."""
 

@@ -96,3 +96,22 @@ def test_rank_correlation_is_spearmans():
     ties = [Quantity(v, v + noise, n=9) for v in (0.1, 0.1, 0.4, 0.3)]
     assert analyses.rank_correlation([1, 2, 3, 4], ties).value == pytest.approx(0.7378648)
     assert analyses.rank_correlation([1, 1, 1, 1], rising).value == 0
+
+
+def test_the_lift_is_held_against_what_a_language_costs(results):
+    """Costs that are the lifts themselves correlate by 1, and languages without a cost are left out."""
+    (model, dataset), *_ = results.rows
+    configuration = results.chosen(model, dataset, tables.AVERAGE)
+    base = tables.Configuration.base(model, configuration.bits)
+    codes = results.collected.languages(analyses.PARALLEL)[:6]
+    lifts = {
+        code: (
+            results.score(configuration, analyses.PARALLEL, [code]) - results.score(base, analyses.PARALLEL, [code])
+        ).value
+        for code in codes
+    }
+    long, summary = analyses.fertility_lift(results, {model: lifts | {"xx": 9.0}})
+    first = next(row for row in summary.rows if row[:2] == [model, dataset])
+    assert first[3] == "6" and first[5].startswith("+1.000")
+    rows = [row for row in long.rows if row[2:4] == [model, dataset]]
+    assert [row[0] for row in rows] == codes and all(float(row[-1]) == lifts[row[0]] for row in rows)

@@ -11,6 +11,7 @@ import yaml
 from maple.core.errors import MapleError
 from maple.results import claims, tables
 from maple.results.quantities import Quantity, combine, mean
+from maple.upstream import languages
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +207,19 @@ def test_a_wrong_word_is_named_with_the_nearest_right_one(tmp_path, change, says
 def test_the_same_seed_gives_the_same_claims(results, checked):
     again = claims.check(claims.load(), results)
     assert claims.as_json("paper", again) == claims.as_json("paper", list(checked.values()))
+
+
+def test_questions_are_judged_apart_from_the_papers_claims(results):
+    """Each family that is evaluated is asked about once; its score is over its own languages."""
+    questions = claims.load(claims.QUESTIONS)
+    asked = claims.check(questions, results)
+    table = languages.table()
+    evaluated = {code for task in tables.PAPER_TASKS for code in results.collected.languages(task)}
+    families = [words["check"]["languages"] for words in questions["claims"]]
+    assert len(set(families)) == len(families) and set(families) >= {table[code].family for code in evaluated}
+    for family in families:
+        assert claims.codes_of(family) == {code for code in table if table[code].family == family}
+    assert all(one.verdict("published") == claims.CANNOT_TELL for one in asked)
+    assert all(comparison.quantity for one in asked for comparison in one.ours)
+    claims_alone = claims.check(claims.load(), results)
+    assert not {one.id for one in asked} & {one.id for one in claims_alone}

@@ -35,7 +35,7 @@ def sources(tmp_path_factory):
 
 
 def load(sources, name, code, split=None, repair=False):
-    return tasks.get(name).examples(sources / name, code, split or SPLIT.get(name, "test"), repair)
+    return tasks.get(name).examples(sources / tasks.get(name).source, code, split or SPLIT.get(name, "test"), repair)
 
 
 def form_of(name, code, prompt_set="english"):
@@ -49,6 +49,21 @@ def test_every_task_of_the_parameters_exists_and_no_other():
 def test_every_task_has_rows_to_be_tested_with():
     """Where this fails, a new task lacks its rows in tests/upstream.py: LANGUAGES, and a function in _FILES."""
     assert set(upstream.LANGUAGES) == set(tasks.TASKS)
+
+
+def test_the_quiz_offers_the_files_order_among_its_rotations(sources):
+    """Each answer stands once in each place, and the file's own order is in no fixed place."""
+    quiz, plain = (load(sources, name, "zh") for name in ("belebele_order", "belebele"))
+    form = tasks.get("belebele_order").form("english", "zh", "loglikelihood")
+    assert [one.id for one in quiz] == [one.id for one in plain]
+    for one, other in zip(quiz, plain):
+        answers = [other.fields[f"option{i}"] for i in (1, 2, 3, 4)]
+        orders = [[line.split(": ", 1)[1] for line in text.strip().split("\n")] for text in form.options(one)]
+        assert orders[one.reference] == answers
+        assert all(sorted(column) == sorted(answers) for column in zip(*orders))
+        shown = form_of("belebele", "zh").prompt(other)
+        assert form.prompt(one).split("\n")[1] in shown and form.options(one)[one.reference] in shown
+    assert len({one.reference for one in quiz}) > 1
 
 
 def test_an_unknown_task_is_named_with_the_nearest():
@@ -456,7 +471,7 @@ def test_every_prompt_file_parses_says_where_it_comes_from_and_renders(path, sou
     assert len(file.provenance) > 20
     name, _, code = path.stem.partition(".")
     task = tasks.get(name)
-    example = load(sources, name, upstream.LANGUAGES[name][0])[0]
+    example = load(sources, name, upstream.LANGUAGES[task.source][0])[0]
     for scoring in ("loglikelihood", "generation"):
         try:
             form = task.form(path.parent.name, code or "*", scoring)

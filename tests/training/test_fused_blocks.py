@@ -25,7 +25,7 @@ RECIPE = dataclasses.replace(
 def tuned(world, bits=16, kind="llama", dropout=0.0, dtype=None):
     recipe = dataclasses.replace(RECIPE, lora=dataclasses.replace(RECIPE.lora, dropout=dropout))
     torch.manual_seed(1)
-    lora = loading.add_lora(loading.load_base(world / kind, bits, RECIPE.quantisation, DEVICE), recipe, 8).train()
+    lora = loading.make_trainable(loading.load_base(world / kind, bits, RECIPE.quantisation, DEVICE), recipe, 8).train()
     lora = lora.to(dtype) if dtype else lora
     for name, p in lora.named_parameters():
         if "lora_B" in name:

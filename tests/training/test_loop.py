@@ -51,7 +51,7 @@ def tuned(world, bits=16, kind="llama", recipe=RECIPE, rank=8, b=0.0):
     """A model with LoRA: as it starts, or with matrices B drawn with deviation `b`."""
     torch.manual_seed(1)
     base = loading.load_base(world / kind, bits, recipe.quantisation, DEVICE)
-    lora = loading.add_lora(base, recipe, rank)
+    lora = loading.make_trainable(base, recipe, rank)
     for name, p in lora.named_parameters():
         if b and "lora_B" in name:
             torch.nn.init.normal_(p, std=b)
@@ -226,21 +226,21 @@ def test_a_steps_learning_rate_and_the_weight_decay_reach_the_optimiser(world, t
 
 
 @pytest.mark.parametrize(
-    "alpha, rslora, rank, scale",
+    "alpha, method, rank, scale",
     [
-        ("2r", False, 8, 2),
-        ("2r", False, 64, 2),
-        (16, False, 8, 2),
-        (16, False, 64, 0.25),
-        ("2r", True, 16, 8),
-        (16, True, 64, 2),
+        ("2r", "lora", 8, 2),
+        ("2r", "lora", 64, 2),
+        (16, "lora", 8, 2),
+        (16, "lora", 64, 0.25),
+        ("2r", "rslora", 16, 8),
+        (16, "rslora", 64, 2),
     ],
 )
-def test_every_adapted_layer_has_the_scale_that_the_parameters_say(world, alpha, rslora, rank, scale):
+def test_every_adapted_layer_has_the_scale_that_the_parameters_say(world, alpha, method, rank, scale):
     """alpha / r, with rsLoRA alpha / sqrt(r)."""
     smoke = params.load("smoke")
-    lora = dataclasses.replace(smoke.lora, r=rank, alpha=alpha, rslora=rslora)
-    cell, recipe = dataclasses.replace(smoke, lora=lora).cell_of("experiment")
+    lora = dataclasses.replace(smoke.lora, r=rank, alpha=alpha)
+    cell, recipe = dataclasses.replace(smoke, lora=lora, method=method).cell_of("experiment")
     layers = [m for m in tuned(world, recipe=recipe, rank=cell.rank).modules() if hasattr(m, "lora_A")]
     assert [layer.scaling for layer in layers] == 2 * len(recipe.lora.targets) * [{"default": scale}]
 
@@ -462,8 +462,10 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     monkeypatch.setattr(params.Params, "artifacts", tmp_path)
     monkeypatch.setattr(params.Params, "work", tmp_path / "work")
     monkeypatch.setattr(environment, "settle", lambda _: None)  # it would hide tensors from test_estimate.py
-    made, add_lora = [], loading.add_lora
-    monkeypatch.setattr(loading, "add_lora", lambda *arguments: made.append(add_lora(*arguments)) or made[0])
+    made, make_trainable = [], loading.make_trainable
+    monkeypatch.setattr(
+        loading, "make_trainable", lambda *arguments: made.append(make_trainable(*arguments)) or made[0]
+    )
     train.main(params.load("smoke"), argparse.Namespace(name=cell.name))
 
     folder = tmp_path / "adapters" / cell.name

@@ -20,7 +20,7 @@ RECIPE = dataclasses.replace(params.load("smoke").recipe, max_steps=4, epochs=2,
 
 def tuned(folder, bits=16, dtype=None, recipe=RECIPE):
     torch.manual_seed(1)
-    lora = loading.add_lora(loading.load_base(folder, bits, recipe.quantisation, DEVICE), recipe, 8)
+    lora = loading.make_trainable(loading.load_base(folder, bits, recipe.quantisation, DEVICE), recipe, 8)
     for name, p in lora.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.02)

@@ -43,7 +43,14 @@ def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extended")
     for name in ("maple", "stages", "profiles", "paper_tables/published", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("sources.yaml", "params.yaml", "dvc.yaml", "paper_tables/claims.yaml", "docs/DEVIATIONS.md"):
+    for name in (
+        "sources.yaml",
+        "params.yaml",
+        "dvc.yaml",
+        "paper_tables/claims.yaml",
+        "paper_tables/questions.yaml",
+        "docs/DEVIATIONS.md",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     extend(folder)
