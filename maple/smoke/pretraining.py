@@ -87,8 +87,8 @@ def pretrain(
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * min(1, (step + 1) / WARMUP_STEPS) * falling
         tokens, weights = tokens.to(device), weights.to(device)[:, 1:]
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-        loss = (losses * weights).sum() / weights.sum()
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        loss = (losses * weights.flatten()).sum() / weights.sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
