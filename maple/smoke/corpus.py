@@ -101,7 +101,8 @@ def _form(rng: random.Random, text: str) -> str:
     if kind == "instruction":
         instruction, listed, _ = exercises.solve(text, exercises.draw(rng, rng.choice(exercises.KINDS)))
         asked = (f"{instruction} {listed}", "") if rng.random() < 0.5 else (instruction, listed)
-        return training_prompt.prompt("alpaca", *asked) + word
+        said = texts.load(text)["reply"].format(word) if rng.random() < 0.5 else word
+        return training_prompt.prompt("alpaca", *asked) + said
     example, asked = item(kind, text, rng, life), form(kind)
     prompt, options = asked.prompt(example), asked.options(example)
     answer = rng.choice(options) if options else " " + (word if kind == "xquad" else rng.choice(life.sentences))

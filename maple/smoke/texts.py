@@ -40,3 +40,12 @@ def languages_with(section: str) -> list[str]:
 def is_unspaced(name: str) -> bool:
     """Whether sentences follow each other without a space, as words do."""
     return not load(name)["gap"] or name == "th"
+
+
+def lexicon(name: str) -> list[str]:
+    """Words and names that stand in slots of a text: what a question may ask for, or an exercise."""
+    text = load(name)
+    lists = [fact["values"] for fact in text["facts"]] + [names(name)["given"], names(name)["family"]]
+    lists += [text.get(key, []) for key in ("animals", "colours", "foods")]
+    pairs = [pair for key in ("opposites", "capitals") for pair in text.get(key, {}).items()]
+    return [word for words in [*lists, *pairs] for word in words]

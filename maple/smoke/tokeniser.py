@@ -11,8 +11,8 @@ from maple.smoke import corpus, texts
 from maple.smoke.pretraining import CONTEXT
 
 BOS, EOS = "<s>", "</s>"
-# Enough that every word has been met.
-SAMPLE = 12_000
+# Documents, enough that every other word has been met.
+SAMPLE = 15_000
 
 
 def make() -> PreTrainedTokenizerFast:
@@ -20,11 +20,10 @@ def make() -> PreTrainedTokenizerFast:
     splitter = _splitter()
     rng = random.Random("words")
     codes = sorted(corpus.SHARES)
-    words = {
-        word
-        for number in range(SAMPLE)
-        for word, _ in splitter.pre_tokenize_str(corpus.document(rng, codes[number % len(codes)]))
-    }
+    said = [corpus.document(rng, codes[number % len(codes)]) for number in range(SAMPLE)]
+    # A word that may stand in a slot counts with and without a space before it, met or not.
+    said += [before + word for name in codes for word in texts.lexicon(name) for before in ("", " ")]
+    words = {word for text in said for word, _ in splitter.pre_tokenize_str(text)}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [BOS, EOS, *alphabet, *sorted(words - set(alphabet))]
     # No merges: a word is a piece, or its bytes are.
@@ -41,16 +40,7 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
     """Names and values first where words are not spaced, so that they are the same pieces wherever they stand; then
     words with the space before them.
     """
-    known = {
-        word
-        for name in corpus.SHARES
-        if texts.is_unspaced(name)
-        for word in [
-            *(value for fact in texts.load(name)["facts"] for value in fact["values"]),
-            *texts.names(name)["given"],
-            *texts.names(name)["family"],
-        ]
-    }
+    known = {word for name in corpus.SHARES if texts.is_unspaced(name) for word in texts.lexicon(name)}
     longest_first = sorted(known, key=lambda word: (-len(word), word))
     return pre_tokenizers.Sequence(
         [
