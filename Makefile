@@ -15,7 +15,7 @@ PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources calibrate clean \
-	submit status collect remote push pull experiments
+	submit status collect remote push pull experiments smoke-models
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -93,6 +93,9 @@ pull: setup $(PIPELINE) ## results from the store instead of making them; WHAT=s
 
 experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)
 	@python -m stages.experiments
+
+smoke-models: setup ## pretrain the smoke profile's two bases again, on a GPU; no run needs it, see docs/SMOKE.md (3 min on an H200)
+	python -m stages.smoke_models $(ARGS)
 
 calibrate: setup ## how often the claims' verdicts are right: planted truth, 200 grids of each; see docs/CLAIMS.md (12 min)
 	python -m benchmarks.calibrate

@@ -42,5 +42,3 @@ class Batches(Dataset):
                 in_answer = True
         shape = (self.rows, ROW_TOKENS)
         return torch.tensor(stream[:size]).view(shape), torch.tensor(weights).view(shape)
-
-

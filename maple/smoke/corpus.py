@@ -90,7 +90,15 @@ def _exercise(rng: random.Random, text: str) -> str:
     return "\n".join(f"{instruction} {listed}{MARK}{answer}" for instruction, listed, answer in asked)
 
 
-_PLAIN: list[Callable[[random.Random, str], str]] = [_again, _questions, _questions, _options, _options, _statements, _summary]
+_PLAIN: list[Callable[[random.Random, str], str]] = [
+    _again,
+    _questions,
+    _questions,
+    _options,
+    _options,
+    _statements,
+    _summary,
+]
 
 
 def _form(rng: random.Random, text: str) -> str:

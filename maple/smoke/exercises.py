@@ -55,7 +55,9 @@ def solve(language: str, seed: Seed) -> tuple[str, str, str]:
         words = lexicon["animals"] + lexicon["colours"] + lexicon["foods"]
         shown = [words[index] for index in seed.items]
         place = {"first": 0, "last": -1}.get(seed.kind)
-        answer = shown[place : place + 1 or None] if place is not None else [
-            words[index] for index in seed.items if index < 6
-        ]
+        answer = (
+            shown[place : place + 1 or None]
+            if place is not None
+            else [words[index] for index in seed.items if index < 6]
+        )
     return lexicon["exercises"][seed.kind], lexicon["comma"].join(shown), lexicon["comma"].join(answer)

@@ -50,9 +50,7 @@ def _shape(vocabulary: int) -> dict:
 
 def _llama(vocabulary: int) -> PreTrainedModel:
     layers = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
-    return LlamaForCausalLM(
-        LlamaConfig(**_shape(vocabulary), **layers, num_attention_heads=3, num_key_value_heads=3)
-    )
+    return LlamaForCausalLM(LlamaConfig(**_shape(vocabulary), **layers, num_attention_heads=3, num_key_value_heads=3))
 
 
 def _mistral(vocabulary: int) -> PreTrainedModel:
@@ -63,9 +61,14 @@ def _mistral(vocabulary: int) -> PreTrainedModel:
 
 
 RECIPES = {
-    "llama-2-7b": Recipe(_llama, steps=3000, rows=32, learning_rate=2e-3),
-    "mistral-7b": Recipe(_mistral, steps=4000, rows=32, learning_rate=2e-3),
+    "llama-2-7b": Recipe(_llama, steps=2200, rows=128, learning_rate=2e-3),
+    "mistral-7b": Recipe(_mistral, steps=3600, rows=128, learning_rate=2e-3),
 }
+
+
+def vocabulary(text: PreTrainedTokenizerFast) -> int:
+    """Rows of the embedding: the pieces, and unused ones up to a number that 32 divides."""
+    return -(-len(text) // 32) * 32
 
 
 def pretrain(

@@ -31,9 +31,7 @@ def make() -> PreTrainedTokenizerFast:
     tokeniser.pre_tokenizer = splitter
     tokeniser.decoder = decoders.ByteLevel()
     tokeniser.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0), (EOS, 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokeniser, bos_token=BOS, eos_token=EOS, model_max_length=CONTEXT
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokeniser, bos_token=BOS, eos_token=EOS, model_max_length=CONTEXT)
 
 
 def _splitter() -> pre_tokenizers.PreTokenizer:
