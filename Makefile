@@ -38,6 +38,7 @@ plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, or of
 
 reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
+	$(if $(filter smoke,$(PROFILE)),python -m stages.cells)
 	dvc repro $(PIPELINE)
 	@python -m stages.identical --profile $(PROFILE)
 
