@@ -92,10 +92,8 @@ def _load_libraries():
     import peft  # noqa: F401
 
     from maple.answering import generate, loglikelihood  # noqa: F401
-    from maple.models import loading
+    from maple.models import loading  # noqa: F401
     from maple.training import adapter_folder, batches, loop, run  # noqa: F401
-
-    loading.load_tokeniser  # noqa: B018
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def test_rows_are_parallel_across_languages_where_upstream_is(rows_root):
     assert {id.split("-")[0] for id in rows["en"]} == {"alpaca", "dolly"}
     # By id, never by position.
     assert list(rows["en"]) != list(rows["de"])
-    assert rows["en"]["alpaca-14"]["output"] != rows["de"]["alpaca-14"]["output"]
+    assert rows["en"]["alpaca-12"]["output"] != rows["de"]["alpaca-12"]["output"]
 
 
 def test_labels_are_balanced(rows_root):
@@ -198,7 +198,7 @@ def test_the_faults_of_upstream_are_there(rows_root):
     for language, rows in bactrian(rows_root).items():
         assert rows["alpaca-3"]["output"] == ""
         assert rows["alpaca-6"] | {"id": "alpaca-7"} == rows["alpaca-7"]
-        if language not in ("en", "th", "ja", "zh", "hi", "ar"):
+        if language not in ("en", "th", "ja", "zh", "hi", "ar", "ta"):
             assert rows["alpaca-8"] != rows["alpaca-9"] | {"id": "alpaca-8"}
         assert rows["alpaca-5"]["instruction"].isascii()
     for path in sorted(rows_root.glob("DAMO-NLP-MT/multialpaca/*.jsonl")):
