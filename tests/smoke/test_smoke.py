@@ -341,7 +341,7 @@ def test_bytes_that_differ_from_the_shipped_ones_are_named(tmp_path):
 
 
 def test_switching_the_adapter_off_changes_every_task(tmp_path, monkeypatch):
-    """Download to scores as the stages do it, with 12 rows per language: an adapter that is not applied is seen at once."""
+    """Download to scores as the stages do it, with 32 rows per language: an adapter that is not applied is seen at once."""
     import contextlib
 
     from maple.answering import run as answering
@@ -354,7 +354,7 @@ def test_switching_the_adapter_off_changes_every_task(tmp_path, monkeypatch):
     monkeypatch.setattr(params.Params, "work", tmp_path / "work")
     chosen = params.load("smoke")
     few = {
-        name: dataclasses.replace(options, limit=12, languages=options.languages[:3])
+        name: dataclasses.replace(options, limit=32, languages=options.languages[:2])
         for name, options in chosen.evaluation.tasks.items()
     }
     chosen = dataclasses.replace(chosen, evaluation=dataclasses.replace(chosen.evaluation, tasks=few))
@@ -379,12 +379,11 @@ def test_switching_the_adapter_off_changes_every_task(tmp_path, monkeypatch):
     with tuned.disable_adapter():
         off = scores("base")
     with_adapter, without = (score_record.averages(found["scores"]) for found in (on, off))
+    for path in sorted((tmp_path / "adapter").glob("*.jsonl.gz")):
+        assert path.read_bytes() != (tmp_path / "base" / path.name).read_bytes()
     for task in chosen.evaluation.tasks:
-        if task == "alpaca_eval":
-            answers = [(tmp_path / name / "alpaca_eval-en.jsonl.gz").read_bytes() for name in ("adapter", "base")]
-            assert answers[0] != answers[1]
-        else:
-            assert with_adapter[task] != without[task], task
-    for task, least in {"xnli": 0.1, "xquad": 0.2, "mlqa": 0.2, "belebele": 0.2, "xlsum": 0.1}.items():
+        # AlpacaEval's answers are judged, not scored.
+        assert task == "alpaca_eval" or with_adapter[task] != without[task], task
+    for task, least in {"xquad": 0.2, "mlqa": 0.2, "belebele": 0.2, "xlsum": 0.1}.items():
         (new,), (old,) = with_adapter[task].values(), without[task].values()
         assert new > old + least, (task, new, old)
