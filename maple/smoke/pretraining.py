@@ -1,7 +1,7 @@
 """How the two tiny bases came to be: trained on maple/smoke/corpus.py from random weights, once; `make smoke-models`.
 
 Shaped like the paper's (Llama; Mistral with shared key-value heads and a sliding window that some rows exceed), every
-width divisible by 32 as 4-bit layers need on a CPU. The Mistral-shaped one is deeper, wider and reads more. What came of
+width divisible by 32 as 4-bit weights need. The Mistral-shaped one is deeper, wider and reads more. What came of
 it lies in maple/smoke/bases and is pinned in sources.yaml: a run of the pipeline pretrains nothing.
 """
 
