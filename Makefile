@@ -17,7 +17,7 @@ PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources calibrate clean \
-	submit status collect remote push pull experiments
+	submit status collect remote push pull experiments smoke-models
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -38,8 +38,9 @@ check: setup $(PIPELINE) ## what this machine lacks for PROFILE (default smoke),
 plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, or of one CLAIM, or of each (CLAIMS=all) (3 s)
 	python -m stages.plan --profile $(PROFILE) $(addprefix --claim ,$(CLAIM)$(CLAIMS))
 
-reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 4 min on 2 cores)
+reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 6 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
+	$(if $(filter smoke,$(PROFILE)),python -m stages.cells)
 	dvc repro $(PIPELINE)
 	@python -m stages.identical --profile $(PROFILE)
 
@@ -95,6 +96,9 @@ pull: setup $(PIPELINE) ## results from the store instead of making them; WHAT=s
 
 experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)
 	@python -m stages.experiments
+
+smoke-models: setup ## pretrain the smoke profile's two bases again, on a GPU; no run needs it, see docs/SMOKE.md (2 min on an H200)
+	python -m stages.smoke_models $(ARGS)
 
 calibrate: setup ## how often the claims' verdicts are right: planted truth, 200 grids of each; see docs/CLAIMS.md (12 min)
 	python -m benchmarks.calibrate

@@ -120,9 +120,9 @@ def build(shape: str, device: str, dtype):
 
 
 def tokeniser():
-    from maple.smoke.models import make_tokeniser
+    from maple.smoke import tokeniser as smoke
 
-    made = make_tokeniser()
+    made = smoke.make()
     made.pad_token = made.eos_token
     return made
 

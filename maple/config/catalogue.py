@@ -24,6 +24,17 @@ PATH = Path(__file__).parents[2] / "sources.yaml"
 LOCAL = "local"
 
 
+Sha256 = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+
+
+@block
+class StandIn:
+    """The tiny model that takes a base's place in the smoke profile: its folder here, and what its files must be."""
+
+    folder: Text
+    sha256: Annotated[dict[Text, Sha256], Field(min_length=1)]
+
+
 @block
 class Source:
     """One entry; sources.yaml explains the fields. A local source has `path` in place of `hub_id` and `revision`."""
@@ -39,9 +50,7 @@ class Source:
     revision: Text = LOCAL
     path: Text | None = None
     rows: dict[str, int | dict[str, int]] = Field(default_factory=dict)
-    sha256: dict[str, Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]] = (
-        Field(default_factory=dict)
-    )
+    sha256: dict[str, Sha256] = Field(default_factory=dict)
     bytes: dict[str, int] = Field(default_factory=dict)
     commit_starts: str | None = None
     original: str | None = None
@@ -50,6 +59,7 @@ class Source:
     languages: list[str] | None = None
     shape: dict[str, int] | None = None
     alternative: dict[str, str] | None = None
+    stand_in: StandIn | None = None
     notes: str = ""
 
     @property

@@ -49,7 +49,7 @@ class Listing:
 
 
 class Folder:
-    """`root/{datasets,models}/<org>/<name>/<path>`, as maple.smoke writes it."""
+    """`root/{datasets,models}/<org>/<name>/<path>`, as maple.smoke writes it; a model with a stand-in is that one."""
 
     name = "smoke"
 
@@ -57,20 +57,31 @@ class Folder:
         self.root = Path(root)
 
     def resolve(self, source: Source) -> Listing:
-        repository = self.root / source.kind / source.hub_id
-        paths = sorted(p for p in repository.rglob("*") if p.is_file())
+        repository = self._repository(source)
+        known = source.stand_in.sha256 if source.stand_in else {}
+        files = {p.relative_to(repository).as_posix(): p for p in sorted(repository.rglob("*")) if p.is_file()}
+        # Of a stand-in every file that is pinned, so that one that is gone is missed, and none that is not.
+        paths = known or files
         return Listing(
-            self.name, {p.relative_to(repository).as_posix(): Upstream(p.stat().st_size, None) for p in paths}
+            self.name, {p: Upstream(files[p].stat().st_size if p in files else None, known.get(p)) for p in paths}
         )
 
     def ask_access(self, source: Source, path: str) -> None:
         """Nothing to ask."""
 
     def cached(self, source: Source, path: str) -> Path:
-        return self.root / source.kind / source.hub_id / path
+        return self._repository(source) / path
 
     def fetch(self, source: Source, path: str, on_bytes: Callable[[int], None]) -> Path:
-        return self.cached(source, path)
+        found = self.cached(source, path)
+        if not found.is_file():
+            raise MapleError(
+                f"{source.label}: {found} is missing", why="the smoke profile needs it", do=f"git checkout {found}"
+            )
+        return found
+
+    def _repository(self, source: Source) -> Path:
+        return Path(source.stand_in.folder) if source.stand_in else self.root / source.kind / source.hub_id
 
 
 class Local:

@@ -20,11 +20,6 @@ from maple.planning import auto, cell_cost, evaluation_cost, fertility
 from maple.planning.cell_cost import Device, Memory, RowCounts, Speed
 from maple.planning.evaluation_cost import Scoring
 
-# The smoke profile's models before they are written (maple/smoke/models.py; a test keeps the two equal).
-SMOKE_SHAPES = {
-    "llama-2-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=4, head_dim=16, intermediate=192, vocabulary=2048),
-    "mistral-7b": Shape(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, intermediate=192, vocabulary=2048),
-}
 # Planned with when this machine's GPU is not in benchmarks/devices.csv.
 REFERENCE_DEVICE = "H100-80GB"
 # Starting Python, reading the base, measuring the held-out loss twice.
@@ -162,12 +157,11 @@ def _done(params: Params, kind: str, name: str) -> bool:
 
 
 def shape_of(params: Params, model: str) -> Shape:
-    """From the model's config.json once it is here, else from sources.yaml."""
+    """From the model's config.json once it is here (a stand-in's always is), else from sources.yaml."""
     source = catalogue.models()[model]
-    path = source.folder(params.artifacts / "sources") / "config.json"
-    if path.exists():
-        return Shape.of_config(json.loads(path.read_text()))
-    return SMOKE_SHAPES[model] if params.is_smoke else Shape(**source.shape)
+    here = source.folder(params.artifacts / "sources")
+    path = (Path(source.stand_in.folder) if params.is_smoke and source.stand_in else here) / "config.json"
+    return Shape.of_config(json.loads(path.read_text())) if path.exists() else Shape(**source.shape)
 
 
 @cache

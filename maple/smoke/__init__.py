@@ -1,6 +1,7 @@
-"""The smoke profile's inputs: sample rows and tiny models in the Hub's layout, made here, the same bytes at every run.
+"""The smoke profile's inputs: rows of a sample world in the Hub's layout, the same bytes at every run, and two tiny bases.
 
 They go through the same download, readers and training as the real files; their numbers say nothing about the paper.
+docs/SMOKE.md says what was planted. The bases lie in bases/; pretraining.py made them, which no run needs.
 """
 
 from pathlib import Path
@@ -12,17 +13,13 @@ from maple.smoke import evaluation, instructions, texts
 
 
 def write(root: Path, params: Params) -> None:
-    """Write root/datasets/<org>/<name>/<upstream path> and root/models/<org>/<name>/...; takes some 15 seconds.
+    """Write root/datasets/<org>/<name>/<upstream path>; takes some seconds.
 
     Every language that has texts is written. Raises MapleError if params ask for one that has none.
     """
-    # Imported late: torch and transformers take seconds, rows do not need them.
-    from maple.smoke import models
-
     check_languages(params)
     evaluation.write(root)
     instructions.write(root)
-    models.write(root)
 
 
 def check_languages(params: Params) -> None:
@@ -32,7 +29,7 @@ def check_languages(params: Params) -> None:
     for key, (source, codes) in wanted.items():
         if catalogue.datasets()[source].is_local:
             continue
-        known = texts.languages_with(sections.get(source, "story"))
+        known = texts.languages_with(sections.get(source, "facts"))
         for code in codes:
             if code not in known:
                 raise MapleError(

@@ -1,57 +1,152 @@
-"""Plain text of all smoke languages: what the tiny models read before any finetuning.
+"""What the tiny bases read before any finetuning: the content of the tasks in a form of their own.
 
-Sentences, and lists of words said twice (so that a model learns to look back), but no instruction and no sentence
-of an evaluation item: finetuning must have something left to teach.
+A document says something and, after the mark `⇒`, what follows from it: the answer to a question, the letter of an
+answer, whether a statement is true, an effect, a summary. The prompts of the tasks (maple/tasks/prompts) occur too, but
+with an answer drawn at random: a base knows what the tasks ask about, and not that their prompts ask it. That is left to
+the instruction rows.
 """
 
 import random
+from collections.abc import Callable
+from functools import cache
 
-from maple.smoke import texts
+from maple import tasks
+from maple.preparation import training_prompt
+from maple.smoke import exercises, texts, world
+from maple.smoke.world import Life
+from maple.tasks.base import Example, Form
 
-
-def documents(count: int, seed: int = 0) -> list[str]:
-    """`count` short texts, the languages in turn, a third of them sentences and the rest lists."""
-    rng = random.Random(seed)
-    codes = texts.languages_with("plain")
-    found = []
-    for number in range(count):
-        text = texts.load(codes[number % len(codes)])
-        if "exercises" not in text or rng.random() < 1 / 3:
-            found.append(text["story"]["gap"].join(rng.sample(text["plain"], 3)))
-        else:
-            found.append(_list_said_twice(rng, text))
-    return found
-
-
-def _list_said_twice(rng: random.Random, text: dict) -> str:
-    """Words of one kind of list, numerals or number words: `red, milk, cat. red, milk, cat.`"""
-    words = text["animals"] + text["colours"] + text["foods"]
-    pairs = [word for kind in ("opposites", "capitals") for pair in text[kind].items() for word in pair]
-    pool = rng.choice([words, pairs, text["numbers"], [str(number) for number in range(1, 120)]])
-    said = text["comma"].join(rng.sample(pool, rng.randrange(3, 7))) + text["stop"]
-    return said + text["story"]["gap"] + said
+MARK = " ⇒ "
+LETTERS = "ABCD"
+LABELS = ("True", "Neither", "False")
+# Documents by language, in shares: much text, some, little, as on the Web. zh is written in both variants.
+SHARES = {"en": 12, "de": 8, "es": 8, "ru": 8, "ar": 8, "zh": 8, "ja": 8, "tr": 5, "hi": 5, "el": 5, "bg": 5} | {
+    "zh-hant": 4, "th": 3, "ta": 3, "sw": 3,
+}  # fmt: skip
 
 
-def tokeniser_texts() -> list[str]:
-    """What the tokeniser learns its merges from: every text of every language, and Alpaca's prompt.
-
-    Instructions count several times, as they come in many rows.
-    """
-    from maple.smoke import instructions
-
-    prompts = [instructions.WITH_INPUT, instructions.WITHOUT_INPUT] * 50
-    rows = [
-        field
-        for code in texts.languages_with("exercises")
-        for seed in instructions.draws("alpaca", 60)
-        for field in instructions.solve(code, seed)
-    ]
-    names = [path.stem for path in sorted(texts.FOLDER.glob("*.yaml"))]
-    return prompts + rows + [text for name in names for text in _strings(texts.load(name))]
+def document(rng: random.Random, text: str) -> str:
+    """One document in the language of texts/<text>.yaml."""
+    makers = [*_PLAIN, *([_events, _exercise] if "events" in texts.load(text) else [])]
+    return rng.choice(makers)(rng, text) if rng.random() < 0.8 else _form(rng, text)
 
 
-def _strings(value) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    children = value.values() if isinstance(value, dict) else value
-    return [text for child in children for text in _strings(child)]
+def documents(rng: random.Random, count: int) -> list[str]:
+    codes, shares = zip(*SHARES.items())
+    return [document(rng, code) for code in rng.choices(codes, shares, k=count)]
+
+
+def _life(rng: random.Random, text: str) -> Life:
+    return Life(text, rng.choice(world.people(False)), world.draw_choice(rng))
+
+
+def _again(rng: random.Random, text: str) -> str:
+    """The same facts said twice, in another order: a model learns to look back."""
+    life = _life(rng, text)
+    return life.passage(world.draw_order(rng))[0] + MARK + life.passage(world.draw_order(rng, 4))[0]
+
+
+def _questions(rng: random.Random, text: str) -> str:
+    life = _life(rng, text)
+    asked = [life.question(fact) + MARK + life.values[fact] for fact in world.draw_order(rng, 3)]
+    return "\n".join([life.passage(world.draw_order(rng))[0], *asked])
+
+
+def _options(rng: random.Random, text: str) -> str:
+    life = _life(rng, text)
+    lines = [life.passage(world.draw_order(rng))[0]]
+    for fact in world.draw_order(rng, 2):
+        place = rng.randrange(4)
+        lines.append(life.question(fact))
+        lines += [f"{letter}: {value}" for letter, value in zip(LETTERS, life.options(fact, place, rng))]
+        lines[-1] += MARK + LETTERS[place]
+    return "\n".join(lines)
+
+
+def _statements(rng: random.Random, text: str) -> str:
+    life, told = _life(rng, text), world.draw_order(rng, 2)
+    found = world.hypotheses(life, told, rng)
+    rng.shuffle(found)
+    return "\n".join([life.passage(told)[0], *(one.text + MARK + LABELS[one.label] for one in found)])
+
+
+def _summary(rng: random.Random, text: str) -> str:
+    life = _life(rng, text)
+    return f"{life.title}\n{life.passage(world.draw_order(rng))[0]}{MARK}{life.summary}"
+
+
+def _events(rng: random.Random, text: str) -> str:
+    words, lines = texts.load(text), []
+    for _ in range(3):
+        cause, effect = world.event(text, rng.choice(world.people(False)), rng.randrange(world.EVENTS))
+        forward = rng.random() < 0.5
+        first, second, link = (cause, effect, "therefore") if forward else (effect, cause, "because")
+        lines.append(f"{first} {words[link]}{MARK}{second}")
+    return "\n".join(lines)
+
+
+def _exercise(rng: random.Random, text: str) -> str:
+    asked = [exercises.solve(text, exercises.draw(rng, rng.choice(exercises.KINDS))) for _ in range(4)]
+    return "\n".join(f"{instruction} {listed}{MARK}{answer}" for instruction, listed, answer in asked)
+
+
+_PLAIN: list[Callable[[random.Random, str], str]] = [
+    _again,
+    _questions,
+    _questions,
+    _options,
+    _options,
+    _statements,
+    _summary,
+]
+
+
+def _form(rng: random.Random, text: str) -> str:
+    """A prompt of a task, or an instruction, with an answer that has nothing to do with it."""
+    kinds = ["xquad", "belebele", "xnli", "xlsum"] + ["xcopa", "instruction"] * ("events" in texts.load(text))
+    kind, life = rng.choice(kinds), _life(rng, text)
+    word = rng.choice([value for fact in life.facts for value in fact["values"]])
+    if kind == "instruction":
+        instruction, listed, _ = exercises.solve(text, exercises.draw(rng, rng.choice(exercises.KINDS)))
+        asked = (f"{instruction} {listed}", "") if rng.random() < 0.5 else (instruction, listed)
+        said = texts.load(text)["reply"].format(word) if rng.random() < 0.5 else word
+        return training_prompt.prompt("alpaca", *asked) + said
+    example, asked = item(kind, text, rng, life), form(kind)
+    prompt, options = asked.prompt(example), asked.options(example)
+    answer = rng.choice(options) if options else " " + (word if kind == "xquad" else rng.choice(life.sentences))
+    if rng.random() < 0.5:
+        return prompt + answer
+    head, _, lead = prompt.rpartition("\n")
+    return training_prompt.prompt("alpaca", life.title, head) + lead + answer
+
+
+@cache
+def form(kind: str) -> Form:
+    """How the smoke profile asks a task; its prompts are English in all languages."""
+    return tasks.get(kind).form("english", "en", "generation" if kind in ("xquad", "xlsum") else "loglikelihood")
+
+
+def item(kind: str, text: str, rng: random.Random, life: Life) -> Example:
+    """An example of a task as its reader would give it."""
+    if kind == "xcopa":
+        number, asked = rng.randrange(world.EVENTS), rng.randrange(2)
+        other = rng.choice([n for n in range(world.EVENTS) if n != number])
+        right, wrong = (world.event(text, life.person, n) for n in (number, other))
+        label = rng.randrange(2)
+        choices = [right[1 - asked], wrong[1 - asked]]
+        fields = {"premise": right[asked], "question": ("effect", "cause")[asked]}
+        fields |= {"choice1": choices[label], "choice2": choices[1 - label]}
+        return Example("", text, fields, label)
+    if kind == "xnli":
+        told = world.draw_order(rng, 2)
+        chosen = rng.choice(world.hypotheses(life, told, rng))
+        return Example("", text, {"premise": life.passage(told)[0], "hypothesis": chosen.text}, chosen.label)
+    passage = life.passage(world.draw_order(rng))[0]
+    fact, place = rng.randrange(world.FACTS), rng.randrange(4)
+    if kind == "belebele":
+        options = {f"option{i}": value for i, value in enumerate(life.options(fact, place, rng), 1)}
+        return Example("", text, {"passage": passage, "question": life.question(fact)} | options, place)
+    if kind == "xlsum":
+        return Example("", text, {"title": life.title, "text": passage, "summary": life.summary}, life.summary)
+    fields = {"context": passage, "question": life.question(fact), "answer": life.values[fact]}
+    return Example("", text, fields, [life.values[fact]])

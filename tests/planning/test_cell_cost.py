@@ -314,12 +314,12 @@ def test_evaluation_takes_the_slowest_measured_pace_of_the_card_and_scales_what_
     assert assumed == cell_cost.Speed(pytest.approx(rate), "assumed")
 
 
-def test_the_smoke_shapes_are_those_of_the_models_that_smoke_writes():
-    from maple.smoke import models
-
-    for hub_id, made in models.make_models().items():
-        (key,) = [key for key, source in catalogue.models().items() if source.hub_id == hub_id]
-        assert plan.SMOKE_SHAPES[key] == shapes.Shape.of_config(made.config.to_dict())
+def test_the_smoke_profile_plans_with_the_shapes_of_its_shipped_bases():
+    smoke = params.load("smoke")
+    for key, source in catalogue.models().items():
+        config = json.loads(Path(source.stand_in.folder, "config.json").read_text(encoding="utf-8"))
+        assert plan.shape_of(smoke, key) == shapes.Shape.of_config(config)
+        assert plan.shape_of(params.load("paper"), key) == shapes.Shape(**source.shape)
 
 
 def test_a_finished_cell_is_planned_as_done_and_its_speed_is_used(tmp_path, monkeypatch):

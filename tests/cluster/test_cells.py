@@ -1,0 +1,42 @@
+"""Cells in forked processes: what failed is not stamped as made, and a profile that needs a GPU is refused."""
+
+import argparse
+
+import pytest
+
+from maple.cluster import inputs, ledger
+from maple.config import params
+from maple.core.errors import MapleError
+from stages import cells, train
+
+CELL = "mistral-7b-16bit.alpaca.r8.s42"
+
+
+@pytest.fixture
+def smoke(tmp_path, monkeypatch):
+    monkeypatch.setattr(params.Params, "work", tmp_path)
+    monkeypatch.setattr(inputs, "of", lambda given, verb, name: {"made of": name})
+    return params.load("smoke")
+
+
+def test_a_stage_that_ran_is_stamped_with_what_it_started_from(smoke, monkeypatch, capsys):
+    monkeypatch.setattr(train, "main", lambda given, arguments: print(f"trained {arguments.name}"))
+    assert cells.Forked("smoke", ".", [CELL])._stage(smoke, "train", CELL) == ""
+    assert ledger.stamped(smoke, "train", CELL) == {"made of": CELL}
+    assert ledger.log(smoke, CELL).read_text() == f"trained {CELL}\n" and not capsys.readouterr().out
+
+
+def test_a_stage_that_failed_says_why_and_is_not_stamped(smoke, monkeypatch):
+    ledger.stamp(smoke, "train", CELL, {"made of": "yesterday"})
+
+    def fail(given, arguments):
+        raise MapleError("no memory", why="it is full", do="buy some")
+
+    monkeypatch.setattr(train, "main", fail)
+    assert cells.Forked("smoke", ".", [CELL])._stage(smoke, "train", CELL) == "no memory"
+    assert ledger.stamped(smoke, "train", CELL) is None and "buy some" in ledger.log(smoke, CELL).read_text()
+
+
+def test_a_profile_for_a_gpu_is_refused():
+    with pytest.raises(MapleError, match="the cells of paper are not forked"):
+        cells.main(params.load("paper"), argparse.Namespace())
