@@ -113,7 +113,7 @@ WRONG = {
         r"'recipe.lora.targets\[7\]' is 'q_pro'(.|\n)*did you mean 'q_proj'",
     ),
     "alpha": (lambda p: p["recipe"]["lora"].update(alpha="r2"), r"'recipe.lora.alpha' is 'r2'"),
-    "rank": (lambda p: p["grid"]["ranks"].append(0), r"'grid.ranks\[1\]' is 0"),
+    "rank": (lambda p: p["grid"]["ranks"].append(0), r"'grid.ranks\[2\]' is 0"),
     "shots": (lambda p: p["evaluation"]["tasks"]["xnli"].update(shots=9), r"'evaluation.tasks.xnli.shots' is 9"),
     "limit": (lambda p: p["evaluation"]["tasks"]["xnli"].update(limit=0), r"'evaluation.tasks.xnli.limit' is 0"),
     "new tokens": (
@@ -282,7 +282,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["1e-5", "2e-4", "1E5", "+1.5e3", ".5e-3", "3.e-4"])
 def test_a_number_that_yaml_reads_as_text_is_the_number_that_it_looks_like(tmp_path, text):
-    written = SMOKE.read_text().replace("  learning_rate: 0.002", f"  learning_rate: {text}", 1)
+    written = SMOKE.read_text().replace("  learning_rate: 0.003", f"  learning_rate: {text}", 1)
     (tmp_path / "params.yaml").write_text(written)
     assert params.parse(tmp_path / "params.yaml").recipe.learning_rate == float(text)
 

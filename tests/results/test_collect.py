@@ -26,7 +26,7 @@ def small(tmp_path, monkeypatch):
         "xnli": dataclasses.replace(settings.evaluation.tasks["xnli"], languages=["en", "ar"]),
         "alpaca_eval": settings.evaluation.tasks["alpaca_eval"],
     }
-    grid = dataclasses.replace(settings.grid, bases=["mistral-7b-8bit"])
+    grid = dataclasses.replace(settings.grid, bases=["mistral-7b-8bit"], ranks=[8])
     settings = dataclasses.replace(
         settings, grid=grid, evaluation=dataclasses.replace(settings.evaluation, tasks=tasks)
     )
