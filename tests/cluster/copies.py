@@ -37,7 +37,7 @@ def tree(folder: Path) -> Path:
 
 
 def small(params: dict[str, Any]) -> None:
-    params["grid"] |= {"bases": [LLAMA, MISTRAL], "datasets": list(SETS)}
+    params["grid"] |= {"bases": [LLAMA, MISTRAL], "datasets": list(SETS), "ranks": [8]}
     params |= {"model": "llama-2-7b", "dataset": "alpaca"}
     params["datasets"] = {key: params["datasets"][key] for key in SETS}
     for options in params["evaluation"]["tasks"].values():

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name in ("dvc.yaml", "maple", "sources.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     found = yaml.safe_load((ROOT / "params.yaml").read_text())
-    found["grid"] |= {"bases": [BASE], "datasets": ["alpaca", "multialpaca"]}
+    found["grid"] |= {"bases": [BASE], "datasets": ["alpaca", "multialpaca"], "ranks": [8]}
     found |= {"model": "llama-2-7b", "dataset": "alpaca"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
     outs = ["sources", *(f"prepared/{key}" for key in found["datasets"])]
@@ -94,7 +94,7 @@ def test_a_parameter_of_the_recipe_outdates_adapters_and_one_of_evaluation_only_
     assert submission.missing(given, [*CELLS, BASE]) == []
     path = folder / "params.yaml"
     text = path.read_text()
-    path.write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.003"))
+    path.write_text(text.replace("learning_rate: 0.003", "learning_rate: 0.004"))
     assert {work.name: work.verbs for work in submission.missing(given, [*CELLS, BASE])} == dict.fromkeys(
         CELLS, ("train", "answer")
     )
@@ -196,7 +196,7 @@ def test_an_adapter_made_before_its_code_changed_is_not_taken_for_the_new_one(gi
     do(given, CELLS[0])
     assert ledger.stamped(given, "train", CELLS[0])
     text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.003"))
+    (folder / "params.yaml").write_text(text.replace("learning_rate: 0.003", "learning_rate: 0.004"))
     ledger.log(given, CELLS[0]).unlink()
     started(folder, CELLS[0]).kill()
     assert ledger.stamped(given, "train", CELLS[0]) is None

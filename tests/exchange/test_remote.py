@@ -98,7 +98,7 @@ def finished(server, tmp_path_factory) -> Path:
     """A repository whose run is in the store."""
     folder = tmp_path_factory.mktemp("finished")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["grid"] |= {"bases": [BASE], "datasets": [SET]}
+    params["grid"] |= {"bases": [BASE], "datasets": [SET], "ranks": [8]}
     params |= {"model": "llama-2-7b", "dataset": SET, "datasets": {SET: params["datasets"][SET]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())

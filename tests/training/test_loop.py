@@ -35,6 +35,7 @@ from stages import train
 RECIPE = dataclasses.replace(
     params.load("smoke").recipe,
     batch_rows=8,
+    learning_rate=0.002,
     epochs=2,
     max_steps=4,
     warmup=0.0,
