@@ -98,7 +98,7 @@ def test_a_parameter_of_the_recipe_outdates_adapters_and_one_of_evaluation_only_
     assert {work.name: work.verbs for work in submission.missing(given, [*CELLS, BASE])} == dict.fromkeys(
         CELLS, ("train", "answer")
     )
-    path.write_text(text.replace("      limit: 6", "      limit: 5", 1))
+    path.write_text(text.replace("      limit: 100", "      limit: 99", 1))
     assert {work.name: work.verbs for work in submission.missing(given, [*CELLS, BASE])} == dict.fromkeys(
         [*CELLS, BASE], ("answer",)
     )
