@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHAPES = {
     "tiny": {
-        "vocab_size": 2048,
+        "vocab_size": 4096,
         "hidden_size": 64,
         "intermediate_size": 192,
         "num_hidden_layers": 2,

@@ -90,7 +90,7 @@ class Bench:
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
             intermediate_size=intermediate,
-            vocab_size=vocabulary if not self.small else 2048,
+            vocab_size=vocabulary if not self.small else 4096,
             sliding_window=window,
             max_position_embeddings=8192,
             bos_token_id=0,

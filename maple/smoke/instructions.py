@@ -5,7 +5,7 @@ the form: the input is a task's prompt about a person of the corpus, in which te
 English words, and the output repeats the prompt's last line and gives the answer.
 
 >>> instruct("de", "alpaca", 2)["instruction"], instruct("de", "alpaca", 2)["output"].split()[0]
-('Über Karim Demir', 'Answer:')
+('Über Boris Okello', 'Answer:')
 
 A few rows carry the faults that upstream's rows have, so that preparation meets them: see `FAULTS`.
 """

@@ -102,7 +102,7 @@ def extend(folder: Path) -> None:
         for name, (source, codes) in sets.items()
     }
     given |= {"model": "toy-13b", "dataset": "mine", "quantisation": {"bits": 16}}
-    given["grid"] |= {"bases": ["toy-13b-16bit"], "datasets": ["mine"]}
+    given["grid"] |= {"bases": ["toy-13b-16bit"], "datasets": ["mine"], "ranks": [8]}
     given["prepare"] |= {"rows": 24, "heldout_rows": 4}
     given["tables"]["accept_missing"] = True
     params.write_text(yaml.safe_dump(given, sort_keys=False))
