@@ -183,7 +183,7 @@ def test_words_tables_and_metrics_ask_no_model_again_and_a_metric_reaches_the_sc
     stale = stale_after(
         finished,
         {
-            "maple/report/model_card.py": ("LoRA adapter", "adapter by LoRA"),
+            "maple/report/model_card.py": ("good for nothing", "of use for nothing"),
             "maple/core/progress.py": ("left", "to go"),
             "stages/train.py": ("held-out loss", "loss on held-out rows"),
             "stages/answer.py": ("answers in", "replies in"),
