@@ -3,7 +3,6 @@
 YES=1 python -m stages.confirm --profile paper
 """
 
-import argparse
 import os
 import sys
 
@@ -15,7 +14,7 @@ from stages import plan
 def main(params, arguments):
     if params.is_smoke:
         return
-    plan.main(params, argparse.Namespace(cell=None, claim=None))
+    plan.show(params)
     ask(params)
 
 

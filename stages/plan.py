@@ -30,14 +30,19 @@ def main(params, arguments):
         from stages import plan_methods
 
         return plan_methods.main(params)
+    show(params, arguments.cell)
+
+
+def show(params, name=None):
+    """The plan of one cell, or of the whole grid."""
     device, here = plan.device_of(params)
-    names = [arguments.cell] if arguments.cell else [model.name for model in [*params.cells, *params.bases]]
-    cell, recipe = params.cell_of(arguments.cell) if arguments.cell else (None, params.recipe)
+    names = [name] if name else [model.name for model in [*params.cells, *params.bases]]
+    cell, recipe = params.cell_of(name) if name else (None, params.recipe)
     found = plan.outdated(params, names)
     again = found.again if found else set()
     if cell:
-        cells = [plan.line(params, cell, recipe, arguments.cell, device, again)]
-        scorings = [plan.scoring(params, arguments.cell, cell.base, device, again)]
+        cells = [plan.line(params, cell, recipe, name, device, again)]
+        scorings = [plan.scoring(params, name, cell.base, device, again)]
     else:
         cells, scorings = plan.lines(params, device, again), plan.scorings(params, device, again)
     todo = [line for line in cells if not line.done]
