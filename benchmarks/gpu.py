@@ -390,24 +390,11 @@ def write_16(bench: Bench) -> None:
     write_once(bench, bench.base(16), 16, 0, 1000 if not bench.small else 8)
 
 
-def answer_adapter(bench: Bench) -> None:
-    model = with_adapter(bench, 16, 8)
-    read_once(bench, model, 16, 8, 400 if not bench.small else 8)
-    write_once(bench, model, 16, 8, 1000 if not bench.small else 8)
-    model.unload()
-
-
-def answer_4(bench: Bench) -> None:
-    model = with_adapter(bench, 4, 8)
-    read_once(bench, model, 4, 8, 200 if not bench.small else 8)
-    write_once(bench, model, 4, 8, 1000 if not bench.small else 8)
-    model.unload()
-
-
-def answer_8(bench: Bench) -> None:
-    model = with_adapter(bench, 8, 8)
-    read_once(bench, model, 8, 8, 100 if not bench.small else 8)
-    write_once(bench, model, 8, 8, 500 if not bench.small else 8)
+def answer_adapter(bench: Bench, bits: int, read: int, written: int) -> None:
+    """An adapter of rank 8 on so many questions that are read and so many that are written."""
+    model = with_adapter(bench, bits, 8)
+    read_once(bench, model, bits, 8, read if not bench.small else 8)
+    write_once(bench, model, bits, 8, written if not bench.small else 8)
     model.unload()
 
 
@@ -440,7 +427,7 @@ SECTIONS = {
     "tests": (tests, 1.0),
     "train_16": (train_16, 0.5),
     "write_16": (write_16, 0.4),
-    "answer_adapter": (answer_adapter, 0.5),
+    "answer_adapter": (functools.partial(answer_adapter, bits=16, read=400, written=1000), 0.5),
     "trl_16": (trl_16, 0.8),
     "profile_writing": (profile_writing, 0.2),
     "train_8": (train_8, 0.6),
@@ -448,8 +435,8 @@ SECTIONS = {
     "train_4": (train_4, 0.5),
     "levers": (levers, 0.8),
     "read_16": (read_16, 0.3),
-    "answer_4": (answer_4, 0.5),
-    "answer_8": (answer_8, 0.7),
+    "answer_4": (functools.partial(answer_adapter, bits=4, read=200, written=1000), 0.5),
+    "answer_8": (functools.partial(answer_adapter, bits=8, read=100, written=500), 0.7),
     "train_4_packed": (train_4_packed, 0.3),
 }
 

@@ -1,6 +1,8 @@
 """Toy objects for the tests: a random Llama of two small layers, and a tokenised training set."""
 
+import argparse
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,3 +57,21 @@ def save_rows(path: Path, count: int = 24, seed: int = 0, longest: int = 40) -> 
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_table(pa.table(rows, schema=schema))
     return path
+
+
+def train_cell(world: Path, folder: Path, monkeypatch, settings, cell):
+    """Run the train stage on a cell of `world`'s Llama, with all it reads and writes in `folder`; the model it trained."""
+    from maple.config import catalogue, environment, params
+    from maple.models import loading
+    from stages import train
+
+    shutil.copytree(world / "llama", catalogue.models()[cell.base.model].folder(folder / "sources"))
+    for part in ("train", "heldout"):
+        save_rows(folder / "prepared" / cell.dataset / "tokens" / cell.base.model / f"{part}.arrow")
+    monkeypatch.setattr(params.Params, "artifacts", folder)
+    monkeypatch.setattr(params.Params, "work", folder / "work")
+    monkeypatch.setattr(environment, "settle", lambda _: None)  # it would hide tensors from test_cell_cost.py
+    made, make = [], loading.make_trainable
+    monkeypatch.setattr(loading, "make_trainable", lambda *arguments: made.append(make(*arguments)) or made[0])
+    train.main(settings, argparse.Namespace(name=cell.name))
+    return made[0]

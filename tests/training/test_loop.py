@@ -1,13 +1,11 @@
 """Training: packing changes nothing, answers alone carry loss, stopped runs continue, two runs are equal."""
 
-import argparse
 import dataclasses
 import itertools
 import json
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +21,13 @@ import torch
 import transformers
 from device import DEVICE
 
-from maple.config import catalogue, environment, params
+from maple.config import catalogue, params
 from maple.config.cell import Cell
 from maple.core.errors import MapleError
 from maple.models import loading
 from maple.models.architectures import PACKED
 from maple.report import model_card
 from maple.training import batches, checkpoint, loop
-from stages import train
 
 RECIPE = dataclasses.replace(
     params.load("smoke").recipe,
@@ -457,17 +454,7 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
 
     source = catalogue.models()["llama-2-7b"]
     cell = Cell.parse(f"llama-2-7b-{bits}bit.alpaca.r8.s42")
-    shutil.copytree(world / "llama", source.folder(tmp_path / "sources"))
-    for part in ("train", "heldout"):
-        tiny.save_rows(tmp_path / "prepared" / "alpaca" / "tokens" / "llama-2-7b" / f"{part}.arrow")
-    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
-    monkeypatch.setattr(params.Params, "work", tmp_path / "work")
-    monkeypatch.setattr(environment, "settle", lambda _: None)  # it would hide tensors from test_estimate.py
-    made, make_trainable = [], loading.make_trainable
-    monkeypatch.setattr(
-        loading, "make_trainable", lambda *arguments: made.append(make_trainable(*arguments)) or made[0]
-    )
-    train.main(params.load("smoke"), argparse.Namespace(name=cell.name))
+    trained = tiny.train_cell(world, tmp_path, monkeypatch, params.load("smoke"), cell)
 
     folder = tmp_path / "adapters" / cell.name
     written = json.loads((folder / "record.json").read_text())
@@ -493,7 +480,7 @@ def test_the_train_stage_writes_what_stock_peft_loads_and_names_base_revision_an
     base = loading.load_base(world / "llama", bits, RECIPE.quantisation, DEVICE)
     loaded = PeftModel.from_pretrained(base, folder)
     with torch.no_grad():
-        trained, again = (lora.eval()(ids).logits for lora in (made[0], loaded))
+        trained, again = (lora.eval()(ids).logits for lora in (trained, loaded))
         with loaded.disable_adapter():
             untrained = loaded(ids).logits
     assert (folder / "adapter_model.safetensors").exists()

@@ -1,10 +1,8 @@
 """Every method trains, stops and goes on, is counted as PEFT counts it, and is answered as it was trained."""
 
-import argparse
 import dataclasses
 import json
 import re
-import shutil
 from pathlib import Path
 
 import peft
@@ -15,7 +13,7 @@ import toy
 import yaml
 
 from maple.answering import loglikelihood, plain
-from maple.config import catalogue, environment, methods, params
+from maple.config import catalogue, methods, params
 from maple.config.cell import Cell
 from maple.config.methods import METHODS
 from maple.core.errors import MapleError
@@ -23,7 +21,6 @@ from maple.models import adapter_check, loading
 from maple.models.shapes import Shape
 from maple.report import model_card
 from maple.training import batches, loop
-from stages import train
 
 CPU = torch.device("cpu")
 SMOKE = params.load("smoke")
@@ -77,15 +74,8 @@ def test_a_trained_model_is_loaded_as_it_was_trained(world, tmp_path, monkeypatc
     """The train stage, then what the answer stage loads: the same logits, and not the base's."""
     source = catalogue.models()["llama-2-7b"]
     cell = Cell.parse(f"llama-2-7b-{bits}bit.alpaca.r8.s42")
-    shutil.copytree(world / "llama", source.folder(tmp_path / "sources"))
-    for part in ("train", "heldout"):
-        tiny.save_rows(tmp_path / "prepared" / "alpaca" / "tokens" / "llama-2-7b" / f"{part}.arrow")
-    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
-    monkeypatch.setattr(params.Params, "work", tmp_path / "work")
-    monkeypatch.setattr(environment, "settle", lambda _: None)
-    made, make = [], loading.make_trainable
-    monkeypatch.setattr(loading, "make_trainable", lambda *arguments: made.append(make(*arguments)) or made[0])
-    train.main(dataclasses.replace(SMOKE, recipe=recipe_of(method)), argparse.Namespace(name=cell.name))
+    settings = dataclasses.replace(SMOKE, recipe=recipe_of(method))
+    trained = tiny.train_cell(world, tmp_path, monkeypatch, settings, cell)
 
     folder = tmp_path / "adapters" / cell.name
     record = json.loads((folder / "record.json").read_text())
@@ -106,14 +96,14 @@ def test_a_trained_model_is_loaded_as_it_was_trained(world, tmp_path, monkeypatc
 
     loaded = loading.load_tuned(world / "llama", folder, source, bits, SMOKE.recipe.quantisation, CPU)
     base = loading.load_tuned(world / "llama", None, None, bits, SMOKE.recipe.quantisation, CPU)
-    inner = getattr(made[0], "get_base_model", lambda: made[0])()
+    inner = getattr(trained, "get_base_model", lambda: trained)()
     inner.set_attn_implementation("sdpa")
     with torch.no_grad():
-        ours, again, untrained = (model.eval()(IDS, use_cache=False).logits for model in (made[0], loaded, base))
-    # PiSSA is saved as a LoRA beside the base as it was, whose weights round elsewhere; `made` has its rotary angles
+        ours, again, untrained = (model.eval()(IDS, use_cache=False).logits for model in (trained, loaded, base))
+    # PiSSA is saved as a LoRA beside the base as it was, whose weights round elsewhere; `trained` has its rotary angles
     # rounded to bfloat16 with the weights, which are what is compared of a whole model.
     if method == "full":
-        assert all(torch.equal(p, made[0].state_dict()[name]) for name, p in loaded.state_dict().items())
+        assert all(torch.equal(p, trained.state_dict()[name]) for name, p in loaded.state_dict().items())
     torch.testing.assert_close(
         ours.float(),
         again.float(),
