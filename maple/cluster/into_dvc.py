@@ -50,7 +50,9 @@ def before(params: Params, names: list[str]) -> list[str]:
     if lacking:
         return lacking
     sets = {params.cell_of(name)[0].dataset for name in names if "train" in inputs.verbs(params, name)}
-    return stale(params, ["download", *(f"prepare@{key}" for key in sorted(sets))])
+    stages = ["download", *(f"prepare@{key}" for key in sorted(sets))]
+    # All of them where one is out of date: that a fetch gave other rows, so that preparing is too, shows afterwards.
+    return stages if stale(params, stages) else []
 
 
 def repro(params: Params, stages: Iterable[str]) -> None:

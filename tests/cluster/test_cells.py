@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from maple.cluster import inputs, ledger
+from maple.cluster import inputs, into_dvc, ledger
 from maple.config import params
 from maple.core.errors import MapleError
 from stages import cells, train
@@ -40,3 +40,10 @@ def test_a_stage_that_failed_says_why_and_is_not_stamped(smoke, monkeypatch):
 def test_a_profile_for_a_gpu_is_refused():
     with pytest.raises(MapleError, match="the cells of paper are not forked"):
         cells.main(params.load("paper"), argparse.Namespace())
+
+
+def test_preparing_follows_a_fetch_that_is_out_of_date(smoke, monkeypatch):
+    """Before the fetch DVC finds the training set current; after it, perhaps not."""
+    monkeypatch.setattr(inputs, "missing", lambda given, names: [])
+    monkeypatch.setattr(into_dvc, "dvc", lambda *words: '{"download": []}' if "--json" in words else "")
+    assert into_dvc.before(smoke, [CELL]) == ["download", "prepare@alpaca"]
