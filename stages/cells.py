@@ -20,7 +20,6 @@ from maple.cluster.task import Task
 from maple.config import command
 from maple.core.errors import MapleError
 from maple.core.progress import Progress
-from maple.planning import plan
 
 
 class Forked(Task):
@@ -65,10 +64,8 @@ def main(params, arguments):
         for name, is_done in pool.imap_unordered(_make, [(params.profile, name) for name in works], chunksize=1):
             failed += [] if is_done else [name]
             bar.advance(1, name)
-    done = [name for name in works if name not in failed]
-    stages = [f"{params.pipeline}:{stage}" for name in done for stage in plan.stages_of(params, name) if stage]
-    if stages:
-        into_dvc.dvc("commit", "--quiet", "--force", *stages)
+    made = into_dvc.stages(params, [name for name in works if name not in failed])
+    into_dvc.take(params, made, into_dvc.stages(params, set(names) - set(works)))
     if failed:
         state, _ = ledger.read(params, failed[0])
         raise MapleError(

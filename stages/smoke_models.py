@@ -1,12 +1,11 @@
 """Pretrain the smoke profile's two tiny bases again, and say whether the shipped bytes came out.
 
-    python -m stages.smoke_models --device cuda --out work/smoke-models
-    python -m stages.smoke_models --device cpu --steps 200 --out work/smoke-models
+    python -m stages.smoke_models                                        # from random weights, on a GPU
+    python -m stages.smoke_models --device cpu --start maple/smoke/bases # further steps of two bases, on a CPU
 
-No run needs it: the bases lie in maple/smoke/bases, pinned in sources.yaml. It is the script that made them, with these
-settings, on one NVIDIA H200 with torch 2.11.0+cu130 (2026-11-26): 85 s for Mistral's shape, 42 s for Llama's. A seed decides
-every number, so the same card and libraries should give the same bytes; another processor rounds differently. A CPU takes
-hours (docs/SMOKE.md); `--steps` shortens the run and gives a worse model.
+No run needs it: the bases lie in maple/smoke/bases, pinned in sources.yaml. docs/SMOKE.md says how those were made. A seed
+decides every number, so the same processor and libraries should give the same bytes; another one rounds differently.
+From random weights a CPU takes hours; `--steps` shortens the run and gives a worse model.
 """
 
 import argparse
@@ -24,6 +23,7 @@ from maple.core.progress import Progress
 def main(params, arguments):
     import torch
     from torch.utils.data import DataLoader
+    from transformers import AutoModelForCausalLM
 
     from maple.smoke import pretraining, tokeniser
     from maple.smoke.batches import Batches
@@ -31,15 +31,19 @@ def main(params, arguments):
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise MapleError("no GPU to pretrain on", why="torch sees none", do="use --device cpu, which takes hours")
     text = tokeniser.make()
-    vocabulary = pretraining.vocabulary(text)
     for key, recipe in pretraining.RECIPES.items():
+        if arguments.start:
+            recipe = dataclasses.replace(recipe, **pretraining.FURTHER)
+            model = AutoModelForCausalLM.from_pretrained(arguments.start / key)
+        else:
+            model = pretraining.blank(recipe, text)
         recipe = dataclasses.replace(recipe, steps=arguments.steps or recipe.steps)
         start, folder = time.monotonic(), arguments.out / key
         # Each step's text depends on its number alone: how many processes write it changes nothing.
         loader = DataLoader(Batches(text, recipe.steps, recipe.rows), batch_size=None, num_workers=os.cpu_count() - 1)
         with Progress(recipe.steps, f"pretrain {key}", "steps") as bar:
             model = pretraining.pretrain(
-                recipe, vocabulary, loader, arguments.device, lambda step, loss: bar.advance(100, f"loss {loss:.3f}")
+                recipe, model, loader, arguments.device, lambda step, loss: bar.advance(50, f"loss {loss:.3f}")
             )
         pretraining.write(folder, model, text)
         tokens = recipe.steps * recipe.rows * pretraining.ROW_TOKENS
@@ -71,6 +75,7 @@ if __name__ == "__main__":
         __doc__,
         main,
         device={"choices": ("cpu", "cuda"), "default": "cuda", "help": "what to pretrain on (default: cuda)"},
+        start={"type": Path, "help": "folder with a base of each name to go on from (default: random weights)"},
         steps={"type": steps, "help": "steps for both bases (default: those of the shipped ones)"},
         out={"type": Path, "default": Path("work/smoke-models"), "help": "where the two folders go"},
     )

@@ -26,16 +26,36 @@ def commit(params: Params) -> list[str]:
             why="the rest of the pipeline would begin to train them here, one after the other",
             do=f"`make status PROFILE={params.profile}` says how far they are, `make submit PROFILE={params.profile}` submits them",
         )
-    found = plan.outdated(params, names)
-    stages = [
+    found = submission.outdated(params, names)
+    made = [
         stage
         for name in names
         for verb, stage in zip(("train", "answer"), plan.stages_of(params, name))
-        if stage and found and stage in found.again and ledger.is_current(params, verb, name)
+        if stage in found.again and ledger.is_current(params, verb, name)
     ]
-    if stages:
-        dvc("commit", "--quiet", "--force", *(f"{params.pipeline}:{stage}" for stage in stages))
-    return stages
+    take(params, made, set(stages(params, names)) - found.again)
+    return made
+
+
+def take(params: Params, made: list[str], current: Iterable[str]) -> None:
+    """Commit the outputs of stages as they lie here; `current` are stages that DVC knows as they are.
+
+    DVC reads and writes all of dvc.lock for each name it is given, seconds for each of hundreds. So a matrix that is
+    here as a whole goes by its own name: `train` for every `train@...`.
+    """
+    missing = {_matrix(stage) for stage in set(stages(params, submission.names(params))) - {*made, *current}}
+    named = sorted({stage if _matrix(stage) in missing else _matrix(stage) for stage in made})
+    if named:
+        dvc("commit", "--quiet", "--force", *(f"{params.pipeline}:{name}" for name in named))
+
+
+def stages(params: Params, names: Iterable[str]) -> list[str]:
+    """DVC's names of all that trains and asks these models."""
+    return [stage for name in names for stage in plan.stages_of(params, name) if stage]
+
+
+def _matrix(stage: str) -> str:
+    return stage.partition("@")[0]
 
 
 def stale(params: Params, stages: Iterable[str]) -> list[str]:
@@ -50,7 +70,9 @@ def before(params: Params, names: list[str]) -> list[str]:
     if lacking:
         return lacking
     sets = {params.cell_of(name)[0].dataset for name in names if "train" in inputs.verbs(params, name)}
-    return stale(params, ["download", *(f"prepare@{key}" for key in sorted(sets))])
+    stages = ["download", *(f"prepare@{key}" for key in sorted(sets))]
+    # All of them where one is out of date: that a fetch gave other rows, so that preparing is too, shows afterwards.
+    return stages if stale(params, stages) else []
 
 
 def repro(params: Params, stages: Iterable[str]) -> None:

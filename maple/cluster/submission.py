@@ -59,13 +59,7 @@ def missing(params: Params, wanted: list[str]) -> list[Work]:
             if _can_be_current(params, name, verb)}  # fmt: skip
     # DVC is asked about what has a record but no note of a task: made here by `dvc repro`, or pulled.
     unknown = [name for name in wanted if any(_unsure(params, name, verb, made) for verb in inputs.verbs(params, name))]
-    found = plan.outdated(params, unknown) if unknown else plan.Outdated(set(), set())
-    if found is None:
-        raise MapleError(
-            "DVC could not be asked what is up to date",
-            why="another command of DVC is running here, or its files are damaged; `dvc status` says which",
-            do="wait for it, then submit again",
-        )
+    found = outdated(params, unknown) if unknown else plan.Outdated(set(), set())
     works = []
     for name in wanted:
         stages = dict(zip(("train", "answer"), plan.stages_of(params, name)))
@@ -80,6 +74,18 @@ def missing(params: Params, wanted: list[str]) -> list[Work]:
         if left:
             works.append(Work(name, tuple(left)))
     return works
+
+
+def outdated(params: Params, names: list[str]) -> plan.Outdated:
+    """What DVC would make again; MapleError where it cannot be asked, for then nobody knows what is current."""
+    found = plan.outdated(params, names)
+    if found is None:
+        raise MapleError(
+            "DVC could not be asked what is up to date",
+            why="another command of DVC is running here, or its files are damaged; `dvc status` says which",
+            do="wait for it, then run the same command again",
+        )
+    return found
 
 
 def _can_be_current(params: Params, name: str, verb: inputs.Verb) -> bool:

@@ -11,10 +11,12 @@ from maple.smoke.pretraining import ROW_TOKENS
 
 # The answer after a mark counts as much as that many other tokens: the rest of a document is mostly chance.
 ANSWER_WEIGHT = 4.0
+# Of the other tokens that share is drawn and counts for all: their logits are most of the work.
+DRAWN = 0.2
 
 
 class Batches(Dataset):
-    """Step -> its rows of tokens, and how much each token counts: both [rows, ROW_TOKENS].
+    """Step -> its rows of tokens, and how much each token counts (many 0): both [rows, ROW_TOKENS].
 
     Documents stand end to end, each between <s> and </s>. A step's documents depend on its number only.
     """
@@ -35,7 +37,7 @@ class Batches(Dataset):
                 stream += [*tokens, self.text.eos_token_id]
         weights, in_answer = [], False
         for token in stream[:size]:
-            weights.append(ANSWER_WEIGHT if in_answer else 1.0)
+            weights.append(ANSWER_WEIGHT if in_answer else (rng.random() < DRAWN) / DRAWN)
             if token in (self.line, self.text.eos_token_id):
                 in_answer = False
             elif token == self.mark:

@@ -1,4 +1,4 @@
-"""How the two tiny bases came to be: trained on maple/smoke/corpus.py from random weights, once; `make smoke-models`.
+"""How the two tiny bases came to be: trained on maple/smoke/corpus.py, once; `make smoke-models`.
 
 Shaped like the paper's (Llama; Mistral with shared key-value heads and a sliding window that some rows exceed), every
 width divisible by 32 as 4-bit weights need. The Mistral-shaped one is deeper, wider and reads more. What came of
@@ -64,6 +64,8 @@ RECIPES = {
     "llama-2-7b": Recipe(_llama, steps=2200, rows=128, learning_rate=2e-3),
     "mistral-7b": Recipe(_mistral, steps=3600, rows=128, learning_rate=2e-3),
 }
+# Further steps of a base that has read an earlier corpus.
+FURTHER = {"steps": 800, "rows": 64, "learning_rate": 1e-3}
 
 
 def vocabulary(text: PreTrainedTokenizerFast) -> int:
@@ -71,32 +73,40 @@ def vocabulary(text: PreTrainedTokenizerFast) -> int:
     return -(-len(text) // 32) * 32
 
 
+def blank(recipe: Recipe, text: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A base with random weights, the same at every call."""
+    torch.manual_seed(0)
+    return recipe.make(vocabulary(text))
+
+
 def pretrain(
     recipe: Recipe,
-    vocabulary: int,
+    model: PreTrainedModel,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     device: str,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> PreTrainedModel:
-    """A base from random weights, trained in float32, returned in bfloat16 on the CPU.
+    """The model after `recipe.steps` steps in mixed precision, returned in bfloat16 on the CPU.
 
     `batches`: for each step tokens and how much each counts, both [rows, ROW_TOKENS].
     """
-    torch.manual_seed(0)
-    model = recipe.make(vocabulary).to(device).train()
+    model = model.to(device, torch.float32).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (tokens, weights) in enumerate(batches):
         falling = (1 + math.cos(math.pi * step / recipe.steps)) / 2
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * min(1, (step + 1) / WARMUP_STEPS) * falling
-        tokens, weights = tokens.to(device), weights.to(device)[:, 1:]
-        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        loss = (losses * weights.flatten()).sum() / weights.sum()
+        counted = weights[:, 1:] > 0
+        wanted, weight = tokens[:, 1:][counted].to(device), weights[:, 1:][counted].to(device)
+        with torch.autocast(device, torch.bfloat16):
+            states = model.model(input_ids=tokens.to(device), use_cache=False).last_hidden_state[:, :-1]
+            logits = model.lm_head(states[counted.to(device)])
+        losses = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
+        loss = (losses * weight).sum() / weight.sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 100 == 99:
+        if step % 50 == 49:
             report(step + 1, loss.item())
     return model.eval().to("cpu", torch.bfloat16)
 

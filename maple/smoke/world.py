@@ -52,20 +52,17 @@ class Life:
         self.name = person.name(text)
         self.facts = self.text["facts"]
         self.values = [fact["values"][index] for fact, index in zip(self.facts, choice)]
-        self.sentences = [self._say("sentence", fact) for fact in range(FACTS)]
+        self.sentences = [self.say("sentence", fact) for fact in range(FACTS)]
         self.title = self.text["title"].format(name=self.name)
         self.summary = self.text["summary"].format(*self.values, name=self.name)
 
-    def _say(self, how: str, fact: int, value: int | None = None) -> str:
+    def say(self, how: str, fact: int, value: int | None = None) -> str:
+        """A fact as `sentence`, `question` or `paraphrase`; with another value it is false."""
         said = self.facts[fact]["values"][self.choice[fact] if value is None else value]
         return self.facts[fact][how].format(name=self.name, value=said)
 
     def question(self, fact: int) -> str:
-        return self._say("question", fact)
-
-    def paraphrase(self, fact: int, value: int | None = None) -> str:
-        """The fact in other words; with another value it is false."""
-        return self._say("paraphrase", fact, value)
+        return self.say("question", fact)
 
     def passage(self, order: tuple[int, ...] = tuple(range(FACTS))) -> tuple[str, dict[int, int]]:
         """Some of the facts as a text, and where the value of each begins in it."""
@@ -107,13 +104,14 @@ class Hypothesis:
     label: int
 
 
-def hypotheses(life: Life, told: tuple[int, ...], rng: random.Random) -> list[Hypothesis]:
-    """One of each label: of the two facts that are told one is paraphrased, the other falsely; a third is not told."""
-    untold = rng.choice([fact for fact in range(FACTS) if fact not in told])
-    first, second = rng.sample(told, 2)
-    false = rng.choice([value for value in range(VALUES) if value != life.choice[second]])
-    return [
-        Hypothesis(life.paraphrase(first), 0),
-        Hypothesis(life.paraphrase(untold), 1),
-        Hypothesis(life.paraphrase(second, false), 2),
-    ]
+def hypothesis(
+    life: Life, told: tuple[int, ...], label: int, rng: random.Random, in_other_words: bool = True
+) -> Hypothesis:
+    """A told fact, any value of a fact that is not told, or a false value of a told fact."""
+    fact = rng.choice([fact for fact in range(FACTS) if (fact in told) == (label != 1)])
+    values = {
+        0: [life.choice[fact]],
+        1: range(VALUES),
+        2: [value for value in range(VALUES) if value != life.choice[fact]],
+    }
+    return Hypothesis(life.say("paraphrase" if in_other_words else "sentence", fact, rng.choice(values[label])), label)

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from maple.cluster import inputs, ledger
+from maple.cluster import inputs, into_dvc, ledger, submission
 from maple.config import params
 from maple.core.errors import MapleError
 from stages import cells, train
@@ -40,3 +40,25 @@ def test_a_stage_that_failed_says_why_and_is_not_stamped(smoke, monkeypatch):
 def test_a_profile_for_a_gpu_is_refused():
     with pytest.raises(MapleError, match="the cells of paper are not forked"):
         cells.main(params.load("paper"), argparse.Namespace())
+
+
+def test_preparing_follows_a_fetch_that_is_out_of_date(smoke, monkeypatch):
+    """Before the fetch DVC finds the training set current; after it, perhaps not."""
+    monkeypatch.setattr(inputs, "missing", lambda given, names: [])
+    monkeypatch.setattr(into_dvc, "dvc", lambda *words: '{"download": []}' if "--json" in words else "")
+    assert into_dvc.before(smoke, [CELL]) == ["download", "prepare@alpaca"]
+
+
+def test_a_matrix_that_is_here_as_a_whole_is_committed_by_one_name(smoke, monkeypatch):
+    """A cell that failed is not: with it its matrix would claim what is not there."""
+    asked = []
+    monkeypatch.setattr(into_dvc, "dvc", lambda *words: asked.append(words[3:]))
+    every = submission.names(smoke)
+    into_dvc.take(smoke, into_dvc.stages(smoke, every), [])
+    into_dvc.take(smoke, into_dvc.stages(smoke, [CELL]), into_dvc.stages(smoke, set(every) - {CELL}))
+    into_dvc.take(smoke, into_dvc.stages(smoke, [CELL]), [])
+    assert asked[0] == tuple(
+        f"dvc.yaml:{name}" for name in ("answer", "answer_base", "answer_experiment", "train", "train_experiment")
+    )
+    assert asked[1] == ("dvc.yaml:answer", "dvc.yaml:train")
+    assert asked[2] == tuple(f"dvc.yaml:{verb}@mistral-7b-16bit-alpaca-8-42" for verb in ("answer", "train"))

@@ -321,7 +321,7 @@ def test_pretraining_gives_the_same_weights_twice_and_its_loss_falls():
     batches = Batches(text, recipe.steps, recipe.rows)
     first, second = (
         pretraining.pretrain(
-            recipe, pretraining.vocabulary(text), [batches[step] for step in range(3)], "cpu"
+            recipe, pretraining.blank(recipe, text), [batches[step] for step in range(3)], "cpu"
         ).state_dict()
         for _ in range(2)
     )

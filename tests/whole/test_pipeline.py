@@ -1,6 +1,7 @@
 """The DVC graph: both profiles share it, every stage is described, and dependencies are what the code imports."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_every_profile_has_the_one_graph_that_is_edited(path):
         first == f"# Made from dvc.yaml at the root by: make {path} (do not edit)"
         and rest == Path("dvc.yaml").read_text()
     )
+
+
+def test_the_lock_file_names_no_stage_that_is_gone():
+    """DVC keeps an entry for ever, and reads and writes them all at every stage."""
+    locked = yaml.load(Path("dvc.lock").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["stages"]
+    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], capture_output=True, text=True, check=True).stdout
+    assert set(locked) <= set(listed.split())
 
 
 @pytest.mark.parametrize("name", STAGES)
