@@ -21,6 +21,7 @@ from typing import Any
 
 import copies
 import pytest
+import s3
 import slurm
 from copies import lock, ran, run, stage
 
@@ -242,6 +243,24 @@ def test_dvc_lock_says_what_a_serial_run_says_and_nothing_is_trained_again(both)
 def test_the_tables_are_the_same_bytes(both):
     serial, shared = both
     assert subprocess.run(["diff", "-r", serial / "paper_tables", shared.folder / "paper_tables"]).returncode == 0
+
+
+def test_another_machine_pulls_through_s3_what_the_tasks_made_and_runs_nothing(both, tmp_path):
+    """What can be wrong with a store: tests/exchange/test_remote.py."""
+    _, shared = both
+    clone = tmp_path / "clone"
+    with s3.serving() as (address, _):
+        there = {key: value for key, value in copies.ENVIRONMENT.items() if "proxy" not in key} | s3.ENVIRONMENT
+        run(shared.folder, "dvc", "remote", "add", "--default", "store", "s3://lab/runs")
+        for name, value in {"endpointurl": address, "verify": "true"}.items():
+            run(shared.folder, "dvc", "remote", "modify", "store", name, value)
+        stage(shared.folder, "push", environment=there)
+        run(shared.folder, "git", "add", "--all")
+        run(shared.folder, "git", "commit", "-qm", "finished")
+        run(tmp_path, "git", "clone", "-q", str(shared.folder), clone.name)
+        stage(clone, "pull", environment=there)
+    assert ran(run(clone, "dvc", "repro")) == []
+    assert run(clone, "git", "status", "--porcelain") == ""
 
 
 def test_a_changed_adapter_code_is_submitted_again(both):

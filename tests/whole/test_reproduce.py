@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import copies
+import pandas
 import pytest
 import yaml
-from copies import ENVIRONMENT, ran, run
+from copies import ENVIRONMENT, ran, run, stage
 
 from maple.config import params
 
@@ -281,9 +282,25 @@ def test_an_experiment_retrains_itself_only_and_shows_its_scores(finished):
     )
     assert "xquad" in run(finished, "dvc", "metrics", "diff", "--all")
     assert "xquad" in run(finished, "dvc", "exp", "show", "--csv", "--no-pager")
+    header = stage(finished, "experiments").splitlines()[0].split()
+    assert header[:2] == ["experiment", "average"] and header[-1] == "lora.r" and len(header) < 20
     assert rank() == other
     table = (finished / "paper_tables/regenerated/smoke/tables/table1.md").read_text()
     assert "experiment" in table
+
+
+def test_the_exported_table_has_the_scores_of_the_records(whole, tmp_path):
+    stage(whole, "export", "--format", "parquet", "--out", str(tmp_path))
+    frame = pandas.read_parquet(tmp_path / "examples.parquet")
+    means = frame.groupby(["name", "task", "language", "metric"]).score.mean()
+    records = [json.loads(path.read_text()) for path in (whole / "artifacts/smoke/scores").rglob("record.json")]
+    wanted = {
+        (found["name"], score["task"], score["language"], score["metric"]): score["value"]
+        for found in records
+        for score in found["scores"]
+    }
+    assert len(records) == len(settings(whole).cells) + len(BASES) + 1
+    assert {key: means[key] for key in wanted} == pytest.approx(wanted)
 
 
 def test_a_queue_of_ranks_works(finished):
