@@ -124,15 +124,16 @@ def ssh(tmp_path):
     def wait(coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
-    server = wait(
-        asyncssh.listen(
+    async def listen():
+        return await asyncssh.listen(
             "127.0.0.1",
             0,
             server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
             authorized_client_keys=str(tmp_path / "accepted"),
             sftp_factory=True,
         )
-    )
+
+    server = wait(listen())
     yield server.get_port(), tmp_path / "key"
     server.close()
     wait(server.wait_closed())
