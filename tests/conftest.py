@@ -15,9 +15,12 @@ if os.environ.get("MAPLE_TEST_DEVICE", "cpu") == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+LONG = ("test_reproduce.py", "test_container.py", "test_slurm.py")
+
+
 def pytest_collection_modifyitems(items):
-    """The two long files first, so that the workers of `make test` end together."""
-    items.sort(key=lambda item: item.path.name not in ("test_reproduce.py", "test_container.py"))
+    """The long files first, so that the workers of `make test` end together."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

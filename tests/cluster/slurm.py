@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
-NODES = ("n1", "n2", "n3", "n4")
+NODES = ("n1", "n2", "n3", "n4", "n5")
 
 CONFIGURATION = """
 ClusterName=maple
@@ -43,7 +43,8 @@ SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MinJobAge=300
 KillWait=30
-OverTimeLimit=0
+# A slow machine needs longer from the warning to the requeue; the warning comes when it would without.
+OverTimeLimit=10
 ReturnToService=2
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none

@@ -1,29 +1,29 @@
-"""Push and pull through a real S3 interface (moto's server on loopback): nothing runs again, and one message per fault.
+"""Push and pull through real servers on loopback, S3's (moto) and SSH's: nothing runs again, and one message per fault.
 
 The pipeline is the project's own dvc.yaml with the commands replaced: each stage only writes its outputs, as text.
 """
 
-import logging
+import asyncio
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+import s3
 import yaml
 
 ROOT = Path(__file__).parents[2]
 BASE, SET = "llama-2-7b-4bit", "alpaca"
 CELL = f"{BASE}.{SET}.r8.s42"
-ENVIRONMENT = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith("AWS_")} | {
+ENVIRONMENT = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith("AWS_")} | s3.ENVIRONMENT | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
-    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
     "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
     "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
 }  # fmt: skip
@@ -77,20 +77,8 @@ def toy(stages: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server():
-    """(address of the server, client) with one bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    address = "http://{}:{}".format(*started.get_host_and_port())
-    client = boto3.client(
-        "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
-    )
-    client.create_bucket(Bucket="lab")
-    yield address, client
-    started.stop()
+    with s3.serving() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +107,39 @@ def finished(server, tmp_path_factory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "finished")
     return folder
+
+
+@pytest.fixture
+def ssh(tmp_path):
+    """(port, file with a key that it accepts) of an SSH server with SFTP."""
+    import asyncssh
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    key.write_public_key(tmp_path / "accepted")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def wait(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+
+    async def listen():
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            authorized_client_keys=str(tmp_path / "accepted"),
+            sftp_factory=True,
+        )
+
+    server = wait(listen())
+    yield server.get_port(), tmp_path / "key"
+    server.close()
+    wait(server.wait_closed())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 @pytest.fixture
@@ -160,6 +181,27 @@ def test_a_fresh_clone_pulls_everything_and_runs_nothing(clone):
     assert "->" in said.splitlines()[3] and "WHAT=all" in said.splitlines()[3]
     assert ran(run(clone, "dvc", "repro")) == []
     assert run(clone, "git", "status", "--porcelain") == ""
+
+
+def test_a_server_that_is_reached_by_ssh_and_a_folder_serve_as_well(finished, tmp_path, ssh):
+    port, key = ssh
+    for number, (address, settings) in enumerate(
+        {
+            f"ssh://127.0.0.1:{port}{tmp_path}/served": {"user": "lab", "keyfile": str(key)},
+            f"{tmp_path}/folder": {},
+        }.items()
+    ):
+        owner, reader = tmp_path / f"owner{number}", tmp_path / f"reader{number}"
+        shutil.copytree(finished, owner, symlinks=True)
+        run(owner, "dvc", "remote", "add", "--force", "--default", "store", address)
+        run(owner, "dvc", "remote", "modify", "store", "verify", "true")
+        for name, value in settings.items():
+            run(owner, "dvc", "remote", "modify", "store", name, value)
+        assert address in stage(owner, "push")
+        run(owner, "git", "commit", "-qam", "another store")
+        run(tmp_path, "git", "clone", "-q", str(owner), reader.name)
+        stage(reader, "pull")
+        assert ran(run(reader, "dvc", "repro")) == []
 
 
 def test_another_experiment_that_was_pushed_comes_from_the_run_cache(clone):
