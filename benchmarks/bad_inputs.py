@@ -249,8 +249,8 @@ def of_data() -> list[Case]:
         ("instruction rows, a number for a text", prepare["multialpaca"], f"{data}/multialpaca/de.jsonl", no_text, "row 3"),
         ("instruction rows that are no UTF-8", prepare["multialpaca"], f"{data}/multialpaca/ja.jsonl", line(3, b'{"a": "\xff"}'), "row 3"),
         ("instruction rows, a blank line", prepare["multialpaca"], f"{data}/multialpaca/ja.jsonl", line(3, b""), "row 3"),
-        ("instruction rows, an empty file", prepare["multialpaca"], f"{data}/multialpaca/th.jsonl", lambda old: b"", "th"),
-        ("instruction rows, a cut gzip file", prepare["bactrian-x-11"], f"{data}/bactrian-x/data/hi.json.gz", cut(0.6), "damaged or cut"),
+        ("instruction rows, an empty file", prepare["multialpaca"], f"{data}/multialpaca/th.jsonl", lambda old: b"", "'th'"),
+        ("instruction rows, a cut gzip file", prepare["bactrian-x-11"], f"{data}/bactrian-x/data/ja.json.gz", cut(0.6), "damaged or cut"),
         ("instruction rows, a page of HTML", prepare["bactrian-x-11"], f"{data}/bactrian-x/data/ar.json.gz", lambda old: b"<html>", "damaged or cut"),
         ("instruction rows, an array without end", prepare["bactrian-x-11"], f"{data}/bactrian-x/data/ar.json.gz", unzipped(cut(0.5)), "damaged or cut"),
         ("test rows, a cut Parquet file", ANSWER, f"{data}/xcopa/sw/*.parquet", cut(0.7), "parquet"),
@@ -422,26 +422,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a clone in which the smoke profile has run to its end")
     parser.add_argument("--only", default="", help="only inputs whose kind or name holds this")
-    parser.add_argument("--rows", type=Path, help="a CSV file that gets a row for each input")
+    parser.add_argument("--rows", type=Path, help="a CSV file that gets a row for each input, and keeps those of others")
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    rows = []
+    known = read(arguments.rows) if arguments.rows and arguments.rows.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = trials.copy_of(arguments.run, Path(scratch) / "run")
         for case in cases():
             if arguments.only in f"{case.kind}: {case.name}":
                 fate, said = trial(folder, case)
                 print(f"{case.kind}: {case.name}: {fate}: {said}", flush=True)
-                rows.append({"kind": case.kind, "input": case.name, "fate": fate, "message": said.splitlines()[0]})
-    if arguments.rows:
-        with open(arguments.rows, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["kind", "input", "fate", "message"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    fates = Counter(row["fate"] for row in rows)
+                known[case.kind, case.name] = {"fate": fate, "message": said.splitlines()[0]}
+                if arguments.rows:
+                    write(arguments.rows, known)
+    fates = Counter(row["fate"] for row in known.values())
     rest = "".join(f", {count} {fate}" for fate, count in fates.items() if fate != "refused")
-    print(f"{fates['refused']} of {len(rows)} bad inputs refused in one message{rest}")
-    return int(fates["refused"] != len(rows))
+    print(f"{fates['refused']} of {len(known)} bad inputs refused in one message{rest}")
+    return int(fates["refused"] != len(known))
+
+
+def read(rows: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(rows, newline="", encoding="utf-8") as file:
+        return {(row.pop("kind"), row.pop("input")): row for row in csv.DictReader(file)}
+
+
+def write(rows: Path, known: dict[tuple[str, str], dict[str, str]]) -> None:
+    """In the order of the list; an input that is no longer in it goes."""
+    with open(rows, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["kind", "input", "fate", "message"], lineterminator="\n")
+        writer.writeheader()
+        for name in [(case.kind, case.name) for case in cases()]:
+            if name in known:
+                writer.writerow(dict(zip(("kind", "input"), name)) | known[name])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from maple.config.params import EXPERIMENT
 from maple.core import storage
 from maple.core.errors import MapleError
 from maple.models import adapter_check
-from maple.planning import auto
+from maple.planning import auto, memory
 
 
 def main(params, arguments):
@@ -38,6 +38,7 @@ def ask(params, name, destination, kept=None):
         asked = dataclasses.replace(asked, path="plain")
 
     def load():
+        memory.check_address_space()
         from maple.config import environment
         from maple.models import loading
 
