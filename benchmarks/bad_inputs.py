@@ -216,7 +216,10 @@ def of_sources() -> list[Case]:
         ),
         "another sha256": (key("models/mistral-7b/stand_in/sha256/config.json", "0" * 64), "sha256"),
         "a file that does not exist": (key("datasets/xcopa/files/test", "{name}/nothing-*.parquet"), "no file"),
-        "a place in a pattern that is unknown": (key("datasets/xcopa/files/test", "{nam}/test.parquet"), "code or name"),
+        "a place in a pattern that is unknown": (
+            key("datasets/xcopa/files/test", "{nam}/test.parquet"),
+            "code or name",
+        ),
         "a folder that does not exist": (
             lambda old: key("datasets/alpaca", _local(old))(old),
             "no folder",
@@ -234,7 +237,9 @@ def _local(content: bytes) -> dict:
 
 def of_data() -> list[Case]:
     data, models = "artifacts/smoke/sources/datasets", "artifacts/smoke/sources/models"
-    prepare = {name: f"python -m stages.prepare --dataset {name}" for name in ("alpaca", "multialpaca", "bactrian-x-11")}
+    prepare = {
+        name: f"python -m stages.prepare --dataset {name}" for name in ("alpaca", "multialpaca", "bactrian-x-11")
+    }
     no_text = line(3, b'{"instruction": 7, "input": "", "output": "b"}')
     rows = [
         ("instruction rows, a cut Parquet file", prepare["alpaca"], f"{data}/alpaca/data/*.parquet", cut(0.7), "parquet"),
@@ -422,7 +427,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a clone in which the smoke profile has run to its end")
     parser.add_argument("--only", default="", help="only inputs whose kind or name holds this")
-    parser.add_argument("--rows", type=Path, help="a CSV file that gets a row for each input, and keeps those of others")
+    parser.add_argument(
+        "--rows", type=Path, help="a CSV file that gets a row for each input, and keeps those of others"
+    )
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     known = read(arguments.rows) if arguments.rows and arguments.rows.exists() else {}

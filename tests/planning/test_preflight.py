@@ -241,7 +241,9 @@ def test_a_limit_of_the_shell_is_named_before_anything_starts(elsewhere):
     command = f"ulimit -v 800000; {sys.executable} -m stages.check --profile smoke"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
-    assert done.returncode == 1 and re.search(r"MISS  memory: 0\.8 GB allowed by `ulimit -v`, 4 needed", done.stdout), done
+    assert done.returncode == 1 and re.search(r"MISS  memory: 0\.8 GB allowed by `ulimit -v`, 4 needed", done.stdout), (
+        done
+    )
 
 
 @pytest.mark.parametrize("verb", ["train", "answer"])
