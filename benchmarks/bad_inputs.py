@@ -185,6 +185,7 @@ def of_options() -> list[Case]:
         f"{TRAIN[: -len('experiment')]}'x/../../../y'": "names no cell",
         f"{TRAIN[: -len('experiment')]}mistral-7b-4bit.alpaca.r0.s42": "names no cell",
         f"{ANSWER[: -len('experiment')]}mistral-7b-5bit": "names no base",
+        f"{ANSWER[: -len('experiment')]}llama-2-13b-4bit": "did you mean 'llama-2-7b'",
         "python -m stages.prepare --dataset ../x": "no training set",
         "python -m stages.check --profile papr": "did you mean 'paper'",
         "python -m stages.plan --claim nonsense": "nonsense",
