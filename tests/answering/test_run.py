@@ -18,6 +18,7 @@ from maple.answering import run as answering
 from maple.answering.questions import questions, sheet
 from maple.answering.run import Subject
 from maple.config import params
+from maple.core import storage
 from maple.core.errors import MapleError
 from maple.scoring import extraction, score_record
 from maple.tasks.base import Example
