@@ -267,13 +267,13 @@ def of_data() -> list[Case]:
         ("test rows, an empty file", ANSWER, f"{data}/belebele/data/hin_Deva.jsonl", lambda old: b"", "no rows"),
         ("references of another model", JUDGE, f"{data}/alpaca_eval/alpaca_eval.json", lambda old: old.replace(b"text_davinci_003", b"gpt4_1106_preview"), "generator"),
         ("references, half a file", JUDGE, f"{data}/alpaca_eval/alpaca_eval.json", cut(0.5), "damaged or cut"),
-        ("base weights, half a file", TRAIN, f"{models}/llama-2-7b/model.safetensors", cut(0.5), "cut off"),
-        ("base weights, none", TRAIN, f"{models}/llama-2-7b/model.safetensors", lambda old: b"", "cut off"),
-        ("a base's config, half a file", TRAIN, f"{models}/llama-2-7b/config.json", cut(0.5), "config.json"),
-        ("a base of another shape", TRAIN, f"{models}/llama-2-7b/config.json", record(intermediate_size=32), "weights"),
-        ("a base that is quantised already", TRAIN, f"{models}/llama-2-7b/config.json", record(quantization_config={"quant_method": "gptq"}), "quantised already"),
-        ("a tokeniser, half a file", ANSWER, f"{models}/llama-2-7b/tokenizer.json", cut(0.5), "tokeniser"),
-        ("training rows, half a file", TRAIN, "artifacts/smoke/prepared/*/tokens/llama-2-7b/train.arrow", cut(0.5), "train.arrow"),
+        ("base weights, half a file", TRAIN, f"{models}/mistral-7b/model.safetensors", cut(0.5), "cut off"),
+        ("base weights, none", TRAIN, f"{models}/mistral-7b/model.safetensors", lambda old: b"", "cut off"),
+        ("a base's config, half a file", TRAIN, f"{models}/mistral-7b/config.json", cut(0.5), "config.json"),
+        ("a base of another shape", TRAIN, f"{models}/mistral-7b/config.json", record(intermediate_size=32), "weights"),
+        ("a base that is quantised already", TRAIN, f"{models}/mistral-7b/config.json", record(quantization_config={"quant_method": "gptq"}), "quantised already"),
+        ("a tokeniser, half a file", ANSWER, f"{models}/mistral-7b/tokenizer.json", cut(0.5), "tokeniser"),
+        ("training rows, half a file", TRAIN, "artifacts/smoke/prepared/bactrian-x-11/tokens/mistral-7b/train.arrow", cut(0.5), "train.arrow"),
         ("an adapter, half a file", ANSWER, "artifacts/smoke/adapters/experiment/adapter_model.safetensors", cut(0.5), "cut off"),
         ("an adapter of another base", ANSWER, "artifacts/smoke/adapters/experiment/adapter_config.json", record(base_model_name_or_path="org/other"), "was trained on"),
         ("an adapter's record of another cell", ANSWER, "artifacts/smoke/adapters/experiment/record.json", record(name="other"), "holds the adapter"),
@@ -403,7 +403,7 @@ def trial(folder: Path, case: Case) -> tuple[str, str]:
         messages = re.findall(r"^(.*)\n  why: (.*)\n  do:  (.*)$", said, re.M)
         if code == 0:
             return "accepted", said[-300:]
-        if "Traceback" in said or "unexpected" in said:
+        if "Traceback" in said or "why: unexpected" in said:
             return "unexpected", said[-1500:]
         if len(messages) != 1 or said.count("  why: ") != 1:
             return "not one message", said[-1500:]
