@@ -108,7 +108,7 @@ def _of_another_shape(model: PreTrainedModel) -> list[tuple[str]]:
     for name, layer in model.named_modules():
         if isinstance(layer, (Linear4bit, Linear8bitLt)):
             # A tensor without weights, which is named as missing, has no state.
-            packed = isinstance(layer, Linear4bit) and layer.weight.quant_state
+            packed = getattr(layer.weight, "quant_state", None) if isinstance(layer, Linear4bit) else None
             shape = packed.shape if packed else layer.weight.shape
             if (packed or isinstance(layer, Linear8bitLt)) and tuple(shape) != (layer.out_features, layer.in_features):
                 found.append((f"{name}.weight",))
