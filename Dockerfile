@@ -82,7 +82,8 @@ LABEL org.opencontainers.image.title="maple-repro" \
       maple-repro.lock="${LOCK}" \
       maple-repro.lock.sha256="${LOCK_SHA256}"
 
-# `docker stop` then acts like Ctrl-C on every process: DVC ends cleanly, and the next run goes on from there.
+# `docker stop` then acts like Ctrl-C on every process, and the next run goes on from there. A dvc.lock that DVC was just
+# writing may be cut: the check that each run begins with puts back its copy.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["tini", "-g", "--"]
 CMD ["make", "reproduce"]

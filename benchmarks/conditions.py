@@ -114,7 +114,8 @@ CONDITIONS = {
         fails="disk",
     ),
     "read-only tree": Condition(prepare=read_only, undo=unmount, fails="Read-only"),
-    "0.8 GB of address space": Condition(shell="ulimit -v 800000", fails="memory allocation still failed"),
+    "0.8 GB of address space": Condition(shell="ulimit -v 800000", fails="missing: memory"),
+    "2.4 GB of address space": Condition(shell="ulimit -v 2400000", fails="missing: memory"),
 }
 
 

@@ -86,6 +86,17 @@ def conditions() -> str:
     return "\n".join(lines)
 
 
+def bad_inputs() -> str:
+    """What benchmarks/bad_inputs.py counted."""
+    rows = _csv("bad_inputs")
+    lines = ["| kind | inputs | refused |", "|---|---|---|"]
+    for kind in [*dict.fromkeys(row["kind"] for row in rows), ""]:
+        these = [row for row in rows if kind in ("", row["kind"])]
+        refused = sum(row["fate"] == "refused" for row in these)
+        lines.append(f"| {kind or 'all'} | {len(these)} | {refused} |")
+    return "\n".join(lines)
+
+
 def _csv(name: str) -> list[dict[str, str]]:
     with open(ROOT / "benchmarks" / f"{name}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -94,7 +105,7 @@ def _csv(name: str) -> list[dict[str, str]]:
 PAGES = {
     "README.md": (results, costs, licences),
     "docs/CLAIMS.md": (errors, seeds, powers),
-    "docs/APPENDIX.md": (kills, conditions),
+    "docs/APPENDIX.md": (kills, conditions, bad_inputs),
 }
 
 

@@ -15,9 +15,9 @@ from maple.config import bills, catalogue, command
 from maple.config.cell import Base
 from maple.config.params import EXPERIMENT
 from maple.core import storage
-from maple.core.errors import MapleError
+from maple.core.errors import MapleError, nearest
 from maple.models import adapter_check
-from maple.planning import auto
+from maple.planning import auto, memory
 
 
 def main(params, arguments):
@@ -38,6 +38,7 @@ def ask(params, name, destination, kept=None):
         asked = dataclasses.replace(asked, path="plain")
 
     def load():
+        memory.check_address_space()
         from maple.config import environment
         from maple.models import loading
 
@@ -62,6 +63,12 @@ def subject_of(params, name):
     root = params.artifacts / "sources"
     if name != EXPERIMENT and "." not in name:
         base = Base.parse(name)
+        if base.model not in pinned:
+            raise MapleError(
+                f"'{name}' names no base that is here",
+                why=f"no model '{base.model}' was fetched for this profile",
+                do=nearest(base.model, pinned),
+            )
         identity = _identity(pinned, base.model, dataclasses.asdict(params.recipe.quantisation))
         subject = run.Subject(name, "base", base.model, base.bits, base.bits, identity=identity)
         return subject, catalogue.models()[base.model].folder(root), None, params.recipe.quantisation

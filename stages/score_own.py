@@ -12,7 +12,7 @@ from maple.core import storage
 from maple.core.errors import MapleError, nearest
 from maple.metrics import bootstrap
 from maple.models import adapter_check
-from maple.planning import auto
+from maple.planning import auto, memory
 from maple.scoring import score_record
 
 # Bytes; an adapter of rank 128 on a 7B model has 1.3 GB.
@@ -44,6 +44,7 @@ def main(params, arguments):
         asked = dataclasses.replace(asked, path="plain")
 
     def load():
+        memory.check_address_space()
         from maple.config import environment
         from maple.models import loading
 

@@ -13,12 +13,13 @@ from maple.config import bills, catalogue, command, environment
 from maple.core import storage
 from maple.core.progress import Progress
 from maple.models.shapes import Shape
-from maple.planning import auto
+from maple.planning import auto, memory
 from maple.planning.cell_cost import RowCounts
 from maple.planning.place import place_in_grid
 
 
 def main(params, arguments):
+    memory.check_address_space()
     from maple.models import loading
     from maple.training import adapter_folder, batches, loop, run
 

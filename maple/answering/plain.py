@@ -6,11 +6,13 @@ plain` takes it, so a new model can be asked on the first day; the record says s
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from maple.answering import encoding
+from maple.answering import encoding, forward
 from maple.answering.generate import cut, end_tokens
 from maple.answering.loglikelihood import Failed, OptionScore, Request, Usage, context_length, sequences
 from maple.core.errors import MapleError
@@ -60,22 +62,37 @@ def generate_batches(
             do="lower max_new_tokens, or use a model with a longer context",
         )
     ends = sorted(end_tokens(model, tokeniser))
+    settings = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": False,
+        "eos_token_id": ends,
+        "pad_token_id": ends[0],
+        # transformers stops where a stop string is in the text; `cut` then says where the answer ends.
+        **({"stop_strings": list(stop), "tokenizer": tokeniser} if stop else {}),
+    }
     for index, prompt in enumerate(prompts):
         if index in done:
             continue
         tokens = torch.tensor([encoding.encode(tokeniser, prompt)[-room:]], device=model.device)
         if not tokens.numel():
             raise Failed(index, "its prompt has no tokens")
-        found = model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-            # transformers stops where a stop string is in the text; `cut` then says where the answer ends.
-            **({"stop_strings": list(stop), "tokenizer": tokeniser} if stop else {}),
-        )
+        with _without_its_own_settings(model):
+            found = model.generate(tokens, attention_mask=torch.ones_like(tokens), **settings)
         usage.asked += found.shape[1]
         usage.computed += found.shape[1]
         yield {index: cut(tokeniser.decode(found[0, tokens.shape[1] :], skip_special_tokens=True), stop)}
+
+
+@contextmanager
+def _without_its_own_settings(model: Any) -> Iterator[None]:
+    """What a checkpoint's generation_config.json asks for beside end tokens (a penalty for repetition, a least length)
+    also acts on greedy answers, and transformers takes it for all that a call leaves at its default."""
+    owners = [one for one in (model, forward.causal(model)) if hasattr(one, "generation_config")]
+    own = [one.generation_config for one in owners]
+    for one in owners:
+        one.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for one, settings in zip(owners, own):
+            one.generation_config = settings

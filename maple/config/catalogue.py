@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,10 @@ from maple.upstream import languages
 PATH = Path(__file__).parents[2] / "sources.yaml"
 # The revision of a source that is no repository: its files' own hashes say what it was.
 LOCAL = "local"
+# A source's name is that of its folder.
+NAME = r"[a-z0-9][a-z0-9_-]*"
+AS_BLOCKS = "each source is a block of keys"
+RESTORE = "see the other sources there, or restore it: git checkout sources.yaml"
 
 
 Sha256 = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]
@@ -135,7 +140,7 @@ class Source:
 def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
     """kind -> key -> source; raises MapleError that names the entry and the wrong or missing field."""
     path = path or PATH
-    found: dict[str, dict[str, Source]] = {}
+    found: dict[str, dict[str, Source]] = {"models": {}, "datasets": {}}
     for kind, entries in reading.read(path).items():
         if kind not in ("models", "datasets"):
             raise MapleError(
@@ -144,8 +149,15 @@ def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
                 do=nearest(kind, ("models", "datasets")),
             )
         found[kind] = {}
+        if not isinstance(entries, dict):
+            raise MapleError(f"{path}: '{kind}' holds no entries", why=AS_BLOCKS, do=RESTORE)
         for key, entry in entries.items():
             where = f"{path}: {kind}.{key}"
+            if not isinstance(entry, dict):
+                raise MapleError(f"{where} is {entry!r}"[:200], why=AS_BLOCKS, do=RESTORE)
+            if not re.fullmatch(NAME, str(key)):
+                why = "a source's name is a folder's, of small letters, digits, hyphens and underscores"
+                raise MapleError(f"{path}: '{kind}' has the entry '{key}'", why=why, do="name it so")
             source = reading.build(Source, {"kind": kind, "key": key} | entry, where)
             if source.is_local == bool(source.hub_id) or source.is_local != (source.revision == LOCAL):
                 raise MapleError(
@@ -153,6 +165,12 @@ def load(path: Path | None = None) -> dict[str, dict[str, Source]]:
                     why="a source is on the Hub (hub_id and revision) or in a folder (path)",
                     do="keep one of the two",
                 )
+            for split, pattern in source.files.items():
+                try:
+                    pattern.format(code="en", name="en")
+                except (KeyError, IndexError, ValueError) as error:
+                    why = "braces in it may only hold code or name"
+                    raise MapleError(f"{where}: 'files.{split}' is '{pattern}'", why=why, do="correct it") from error
             found[kind][key] = dataclasses.replace(source, hub_id=source.path) if source.is_local else source
     return found
 

@@ -30,6 +30,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key.value}' stands there twice", key.start_mark
@@ -38,24 +40,26 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path) -> Any:
-    """The content of a YAML file."""
+def read(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise MapleError(f"{path} is not UTF-8 text", why=str(error), do="save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise MapleError(f"{path} is not valid YAML", why=str(error), do="mend that line") from error
-
-
-def checked(kind: type[T], path: Path) -> T:
-    """A YAML file as `kind`, a pydantic dataclass; raises MapleError that names the first wrong key."""
-    content = read(path)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        why = f"line {mark.line + 1}: {problem}" if mark else " ".join(problem.split())
+        raise MapleError(f"{path} is not valid YAML", why=why, do="mend that line") from error
     if not isinstance(content, dict):
         raise MapleError(
             f"{path} holds no keys", why="it is empty, or one value", do="restore it: git checkout " + str(path)
         )
-    return build(kind, content, str(path))
+    return content
+
+
+def checked(kind: type[T], path: Path) -> T:
+    """A YAML file as `kind`, a pydantic dataclass; raises MapleError that names the first wrong key."""
+    return build(kind, read(path), str(path))
 
 
 def build(kind: type[T], content: dict[str, Any], where: str) -> T:

@@ -9,6 +9,7 @@ in work/<profile>) and with profiles/<profile>/sources.lock.json where somebody 
 
 import fnmatch
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def match(need: Need, listing: Listing) -> list[Wanted]:
                 do="connect to the internet if an earlier run left only some languages in the cache; "
                 "else correct `files` or `revision` in sources.yaml",
             )
+        _check_shards(source, pattern, paths)
         for path in sorted(paths):
             upstream = listing.files[path]
             known_bytes, known_sha256 = upstream.bytes, upstream.sha256
@@ -101,6 +103,23 @@ def match(need: Need, listing: Listing) -> list[Wanted]:
                 known_bytes, known_sha256 = source.bytes.get(path, known_bytes), source.sha256.get(path, known_sha256)
             found[path] = Wanted(source, path, (split, name), known_bytes, known_sha256)
     return list(found.values())
+
+
+def _check_shards(source: Source, pattern: str, paths: list[str]) -> None:
+    """All N files of `...-00000-of-0000N...`. Where a cache or a folder has to say what there is, some may be missing."""
+    groups: dict[tuple[str, int, str], int] = {}
+    for path in paths:
+        # What follows the number may be a hash of the shard alone.
+        if found := re.fullmatch(r"(.*)-\d+-of-(\d+)(?:\D.*)?\.(\w+)", path):
+            group = found[1], int(found[2]), found[3]
+            groups[group] = groups.get(group, 0) + 1
+    for (_, total, _), count in groups.items():
+        if count != total:
+            raise MapleError(
+                f"{source.label}: {count} of {total} files of {pattern}",
+                why="a part of a split would be taken for the whole; an earlier download was cut off, or files were removed",
+                do="connect to the internet and run the command again; of a folder of your own: put the others there",
+            )
 
 
 def of(source: Source, origin):

@@ -92,10 +92,27 @@ def load_base(
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise MapleError(f"the base in {folder} cannot be loaded", why=why, do=checkpoint_check.AGAIN) from error
+    found["mismatched_keys"] = [*(found.get("mismatched_keys") or ()), *_of_another_shape(model)]
     checkpoint_check.check_loaded(folder, found)
     if unpacked and bits == 4:
         unpack(model)
     return model.requires_grad_(False)
+
+
+def _of_another_shape(model: PreTrainedModel) -> list[tuple[str]]:
+    """Quantised layers whose weights have not the shape that config.json gives them: transformers compares those of plain
+    layers only."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    found = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, (Linear4bit, Linear8bitLt)):
+            # A tensor without weights, which is named as missing, has no state.
+            packed = getattr(layer.weight, "quant_state", None) if isinstance(layer, Linear4bit) else None
+            shape = packed.shape if packed else layer.weight.shape
+            if (packed or isinstance(layer, Linear8bitLt)) and tuple(shape) != (layer.out_features, layer.in_features):
+                found.append((f"{name}.weight",))
+    return found
 
 
 def unpack(model: PreTrainedModel) -> None:

@@ -1,7 +1,7 @@
 """A model's tokeniser, refused where a prompt or an answer could come out as other tokens than the reference's.
 
-What is relied on (maple/answering/encoding.py, maple/preparation/tokenise.py): at most one token before a text, always
-the same; nothing after it; an end-of-text token; no token beyond the model's embedding.
+What is relied on (maple/answering/encoding.py, maple/preparation/tokenise.py): the tokens of tokenizer.json; at most one
+token before a text, always the same; nothing after it; an end-of-text token; no token beyond the model's embedding.
 """
 
 import json
@@ -12,6 +12,9 @@ from maple.core.errors import MapleError
 
 # Texts of one and several tokens, of a script that may fall into bytes, with a space and a line break at either end.
 _PROBES = ("a", "Hello world", " Hello", "line\n", "นี้", "的")
+# What classes of tokenisers split in ways of their own: digits, apostrophes, accents, line breaks, runs of spaces. None
+# begins with a space: there transformers 5 splits otherwise than Llama-2's and Mistral's own files, and no prompt does.
+_SPLITS = ("Hello world", "It's 2024, isn't it?", "(x1=10.5) l'été", "a  b\n\n c", "Привет, मित्र! 日本語 นี้")
 
 
 def load(folder: Path, vocabulary: int | None = None) -> Any:
@@ -24,16 +27,41 @@ def load(folder: Path, vocabulary: int | None = None) -> Any:
     folder = Path(folder)
     try:
         tokeniser = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    # tokenizers raises plain Exception for a file that it cannot parse; what is raised here ends the run.
+        other = _unlike_its_file(tokeniser, folder / "tokenizer.json")
+    # tokenizers raises plain Exception for a file that it cannot parse, or a text that it cannot encode; what is raised
+    # here ends the run.
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise MapleError(
             f"no tokeniser in {folder}", why=why, do="run the download stage; if its files are there, delete them first"
         ) from error
+    if other is not None:
+        raise MapleError(
+            f"the tokeniser in {folder} is not that of its tokenizer.json",
+            why=f"tokenizer_config.json asks for the class {type(tokeniser).__name__}, which splits {other!r} into other tokens",
+            do="correct tokenizer_class; for what tokenizer.json says alone write PreTrainedTokenizerFast",
+        )
     if vocabulary is None and (folder / "config.json").exists():
         vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
     check(tokeniser, vocabulary, str(folder))
     return tokeniser
+
+
+def _unlike_its_file(tokeniser: Any, path: Path) -> str | None:
+    """A text that the tokeniser splits otherwise than the file that it was made from: its class can set the file's own
+    rules aside without a word. None where there is no such text, or no such file.
+    """
+    if not path.exists():
+        return None
+    from tokenizers import Tokenizer
+
+    file = Tokenizer.from_file(str(path))
+    file.no_truncation()
+    file.no_padding()
+    for text in _SPLITS:
+        if tokeniser.encode(text, add_special_tokens=False) != file.encode(text, add_special_tokens=False).ids:
+            return text
+    return None
 
 
 def before_a_text(tokeniser: Any) -> list[int]:

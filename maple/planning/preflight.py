@@ -79,11 +79,14 @@ def _room(params: Params) -> Iterator[Finding]:
     short = f"free {disk_gb - free_gb:.0f} GB more here" if free_gb < disk_gb else ""
     yield Finding("disk", f"{free_gb:.0f} GB free, {disk_gb} needed", short, bool(short))
     allowed, by = memory.allowed()
+    of_shell = by == memory.ULIMIT
+    memory_gb = max(memory_gb, memory.ADDRESS_SPACE_GB) if of_shell else memory_gb
     short = (
         f"raise the limit of {by} to {memory_gb} GB" if by != "this machine" else f"use a machine with {memory_gb} GB"
     )
     text = f"{allowed / 1e9:.1f} GB allowed by {by}, {memory_gb} needed"
-    yield Finding("memory", text, short if allowed < memory_gb * 1e9 else "")
+    # Under a limit of address space libraries do not run short, they crash.
+    yield Finding("memory", text, short if allowed < memory_gb * 1e9 else "", of_shell and allowed < memory_gb * 1e9)
 
 
 def _git() -> Finding:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from maple.config.params import Prepare, TrainingSet
+from maple.core.errors import MapleError
 from maple.preparation.scan import EMPTY_INSTRUCTION, EMPTY_OUTPUT, OTHER_SCRIPT, Scan
 
 TRAIN, HELDOUT = 1, 2
@@ -44,6 +45,15 @@ def select(scans: list[Scan], original: Scan | None, settings: Prepare, training
     alive, found, dropped = {}, {}, {}
     for one in scans:
         alive[one.language], found[one.language], dropped[one.language] = usable(one, original, settings)
+        if not alive[one.language].any():
+            # Its share would go to the others, and the set would carry the name of a language that it lacks.
+            lost = ", ".join(f"{count:,} {reason}" for reason, count in dropped[one.language].items() if count)
+            raise MapleError(
+                f"no row of the language '{one.language}' can be trained on",
+                why=f"its file holds {len(one):,} rows" + (f", and all of them are dropped: {lost}" if lost else ""),
+                do="run the download stage again; if the file is whole, change prepare.drop_* or take the language out of "
+                "the training set",
+            )
 
     keys = np.unique(np.concatenate([one.key[alive[one.language]] for one in scans]))
     # Seed instruction x language -> row number, -1 where the language has no usable row of it.

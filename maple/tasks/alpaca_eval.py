@@ -38,5 +38,8 @@ def references(folder: Path, generator: str) -> dict[str, str]:
     for path, number, row in rows.read([folder / FILES[generator]], _SCHEMA):
         if row["generator"] != generator:
             raise rows.bad_row(path, number, "generator", row["generator"], f"judge.reference is {generator}")
+        if found.get(row["instruction"], row["output"]) != row["output"]:
+            why = "it stands in an earlier row with another output, and which of the two is the reference is not known"
+            raise rows.bad_row(path, number, "instruction", row["instruction"], why)
         found[row["instruction"]] = row["output"]
     return found

@@ -127,11 +127,19 @@ class Task:
                 why="upstream has no file for it",
                 do=nearest(language, known),
             )
-        first, *others = languages.table()[language].upstream.get(self.source, (language,))
-        variants = [self.read(Path(folder), language, first, split, repair)]
-        for name in others:
+        variants: list[list[Example]] = []
+        for name in languages.table()[language].upstream.get(self.source, (language,)):
             found = self.read(Path(folder), language, name, split, repair)
-            variants.append([dataclasses.replace(example, id=f"{example.id} {name}") for example in found])
+            if not found:
+                raise MapleError(
+                    f"{self.name} {language} {split}: there are no rows",
+                    why=f"the file that upstream calls {name} is empty, so there is nothing to score",
+                    do="run the download stage again",
+                )
+            # Ids of a second variant carry its name.
+            variants.append(
+                [dataclasses.replace(example, id=f"{example.id} {name}") for example in found] if variants else found
+            )
         examples = [e for row in itertools.zip_longest(*variants) for e in row if e is not None]
         seen: set[str] = set()
         for example in examples:

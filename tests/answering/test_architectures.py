@@ -76,6 +76,23 @@ def test_the_plain_path_takes_any_architecture_and_gives_transformers_own_number
         assert [written[i] for i in range(3)] == reference.written(made, TOKENISER, prompts, 10, stop)
 
 
+def test_what_a_checkpoint_wants_of_generation_beside_its_end_changes_no_answer_on_either_path():
+    """As generation_config.json of chat models has it; a penalty for repetition acts on greedy answers too."""
+    made = model("llama")
+    prompts = [prompt for prompt, _ in REQUESTS]
+
+    def written():
+        batches = plain.generate_batches(made, TOKENISER, prompts, 10, [])
+        found = {index: text for batch in batches for index, text in batch.items()}
+        return [found[index] for index in range(len(prompts))]
+
+    before = written()
+    made.generation_config.repetition_penalty, made.generation_config.no_repeat_ngram_size = 5.0, 1
+    assert reference.written(made, TOKENISER, prompts, 10, []) != before
+    assert written() == generate.generate(made, TOKENISER, prompts, 10, [], 4096) == before
+    assert made.generation_config.repetition_penalty == 5.0
+
+
 def test_capped_logits_are_refused_in_a_listed_architecture_too():
     with pytest.raises(MapleError, match="caps its logits"):
         loglikelihood.loglikelihoods(model("gemma3_text", final_logit_softcapping=5.0), TOKENISER, REQUESTS, 4096)

@@ -18,6 +18,7 @@ from maple.answering import run as answering
 from maple.answering.questions import questions, sheet
 from maple.answering.run import Subject
 from maple.config import params
+from maple.core import storage
 from maple.core.errors import MapleError
 from maple.scoring import extraction, score_record
 from maple.tasks.base import Example
@@ -362,3 +363,14 @@ def test_a_record_that_is_none_is_refused(datasets, tmp_path, content):
     (tmp_path / "answers" / "record.json").write_text(content)
     with pytest.raises(MapleError, match="is no record of maple.answers/1"):
         score_record.score(tmp_path / "answers", evaluated, SCORING, tmp_path / "scores")
+
+
+def test_a_base_that_was_not_fetched_is_named_with_the_nearest(tmp_path, monkeypatch):
+    from stages import answer
+
+    storage.write_json(tmp_path / "sources" / "record.json", {"models": {"llama-2-7b": {"files": {}}}})
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    with pytest.raises(
+        MapleError, match="'llama-2-13b-4bit' names no base that is here(.|\n)*did you mean 'llama-2-7b'"
+    ):
+        answer.subject_of(params.load("smoke"), "llama-2-13b-4bit")

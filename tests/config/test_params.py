@@ -269,8 +269,9 @@ def test_a_file_that_is_none_is_refused(tmp_path, monkeypatch):
         (b"- 1\n", "holds no keys"),
     ]:
         (tmp_path / "params.yaml").write_bytes(content)
-        with pytest.raises(MapleError, match=says):
+        with pytest.raises(MapleError, match=says) as caught:
             params.parse(tmp_path / "params.yaml")
+        assert len(str(caught.value).splitlines()) == 3
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").unlink()
     with pytest.raises(MapleError, match="params.yaml does not exist\n  do:  run in the repository's folder"):

@@ -132,6 +132,25 @@ def test_a_wrong_field_of_sources_yaml_is_named(tmp_path, change, named):
         catalogue.load(tmp_path / "sources.yaml")
 
 
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("models:\ndatasets: {}\n", "'models' holds no entries"),
+        ("models: {}\ndatasets: {x: [1]}\n", "datasets.x is [1]"),
+        ("models: {}\ndatasets: {../x: {}}\n", "has the entry '../x'"),
+        ("models: {a.b: {}}\ndatasets: {}\n", "has the entry 'a.b'"),
+        ("- 1\n", "holds no keys"),
+        ("models: {}\ndatasets: {[a, b]: {}}\n", "line 2: a key is no word"),
+        ("models: {}\ndatasets: {x: {}\n", "is not valid YAML"),
+    ],
+)
+def test_sources_that_are_no_blocks_of_sources_are_refused_in_three_lines(tmp_path, text, named):
+    (tmp_path / "sources.yaml").write_text(text)
+    with pytest.raises(MapleError) as caught:
+        catalogue.load(tmp_path / "sources.yaml")
+    assert named in str(caught.value) and len(str(caught.value).splitlines()) == 3, str(caught.value)
+
+
 def test_files_arrive_with_a_record_and_a_later_run_needs_no_network(upstream):
     with stand_in.serve(upstream / "hub") as server:
         first = fetched(upstream, server.url)

@@ -206,3 +206,24 @@ def test_a_cache_that_holds_the_files_is_only_read_so_it_may_be_shared_and_read_
         shutil.rmtree(world / "artifacts")
         assert fetched(world, server.url).returncode == 0
     assert seen() == before and len(before) > 3
+
+
+def test_a_cache_with_a_part_of_the_shards_is_not_taken_for_the_whole(world):
+    """Without a network the cache alone says what a revision holds: of an earlier run that was cut off, too little."""
+    data = world / "hub/datasets/org/open/data"
+    whole = (data / "en.json.gz").read_bytes()
+    (data / "en.json.gz").unlink()
+    for number, mark in enumerate(("", "-a09b74b3ef9c3b56")):
+        (data / f"en-{number:05}-of-00002{mark}.json.gz").write_bytes(whole)
+    described = yaml.safe_load((world / "sources.yaml").read_text())
+    described["datasets"]["open"]["files"]["train"] = "data/{code}-*.json.gz"
+    (world / "sources.yaml").write_text(yaml.safe_dump(described))
+    with stand_in.serve(world / "hub") as server:
+        assert fetched(world, server.url).returncode == 0
+    shutil.rmtree(world / "artifacts")
+    assert fetched(world, server.url, HF_HUB_OFFLINE="1").returncode == 0
+    shutil.rmtree(world / "artifacts")
+    next((world / "hf").rglob("snapshots/*/data/en-00001-of-00002*")).unlink()
+    result = fetched(world, server.url, HF_HUB_OFFLINE="1")
+    clear(result, "Open: 1 of 2 files of data/en-*.json.gz", "connect to the internet")
+    assert not (world / "artifacts/tiny/sources/record.json").exists()

@@ -269,6 +269,20 @@ def test_a_reference_file_of_another_model_is_refused(tmp_path):
         judge.main(FakeParams(tmp_path), None)
 
 
+def test_an_instruction_with_two_different_references_is_refused_and_one_that_stands_twice_alike_is_not(tmp_path):
+    """By instruction alone the last one would be taken for both."""
+    from maple.tasks import alpaca_eval
+
+    source(tmp_path)
+    path = tmp_path / "artifacts" / "sources" / "datasets" / "alpaca_eval" / "alpaca_eval.json"
+    rows = json.loads(path.read_text())
+    storage.write_json(path, [*rows, rows[0]])
+    assert len(alpaca_eval.references(path.parent, "text_davinci_003")) == 2
+    storage.write_json(path, [*rows, rows[0] | {"output": "Rome"}])
+    with pytest.raises(MapleError, match="row 2: field 'instruction' is 'Name two cities'(.|\n)*another output"):
+        alpaca_eval.references(path.parent, "text_davinci_003")
+
+
 def test_answers_to_an_unknown_row_are_an_error_with_its_id(tmp_path):
     from stages import judge
 

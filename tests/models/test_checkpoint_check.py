@@ -136,3 +136,27 @@ def test_tied_embeddings_are_loaded_once_and_counted_once(tmp_path):
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     untied = Shape.of_config(tiny.model().config.to_dict())
     assert untied.parameters == sum(parameter.numel() for parameter in tiny.model().parameters())
+
+
+def test_a_head_of_its_own_is_used_though_the_config_calls_it_tied(tmp_path):
+    from safetensors.torch import load_file
+
+    tiny.save_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    model, stored = loading.load_base(tmp_path, 16, NF4, CPU), load_file(tmp_path / "model.safetensors")
+    assert model.lm_head.weight.equal(stored["lm_head.weight"])
+    assert model.model.embed_tokens.weight.equal(stored["model.embed_tokens.weight"])
+    assert not model.lm_head.weight.equal(model.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_weights_of_another_width_than_the_config_s_are_refused_at_every_bit_width(bits, tmp_path):
+    """Quantised ones would be loaded without a word."""
+    tiny.save_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 32}))
+    with pytest.raises(MapleError) as caught:
+        loading.load_base(tmp_path, bits, NF4, CPU)
+    assert len(str(caught.value).splitlines()) == 3
+    assert bits == 16 or "6 of another shape: model.layers.0.mlp.down_proj.weight" in str(caught.value)

@@ -129,3 +129,19 @@ def test_a_program_in_the_folder_does_not_run(tmp_path):
     except MapleError:
         pass
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "Qwen2Tokenizer"])
+def test_a_class_that_sets_the_rules_of_the_file_aside_is_refused(kind, tmp_path):
+    """As Hub folders name the class of a relative: every space and accent may come out as another token."""
+    folder = saved(tmp_path, toy.tokeniser("metaspace"), tokenizer_class=kind)
+    refused(folder, "is not that of its tokenizer.json", kind, "PreTrainedTokenizerFast")
+    saved(tmp_path, toy.tokeniser("metaspace"), tokenizer_class="PreTrainedTokenizerFast")
+    assert loading.load_tokeniser(folder).encode("a b") == toy.tokeniser("metaspace").encode("a b")
+
+
+def test_spaces_before_punctuation_stay_in_what_was_written(tmp_path):
+    """A setting that older tokenisers have, which would take them out."""
+    loaded = loading.load_tokeniser(saved(tmp_path, toy.tokeniser(), clean_up_tokenization_spaces=True))
+    for text in ("the river , the hill .", "do n't ? no !"):
+        assert loaded.decode(loaded.encode(text), skip_special_tokens=True) == text

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from maple.config import params
+from maple.core.errors import MapleError
 from maple.planning import memory, preflight
 
 ROOT = Path(__file__).parents[2]
@@ -239,4 +241,28 @@ def test_a_limit_of_the_shell_is_named_before_anything_starts(elsewhere):
     command = f"ulimit -v 800000; {sys.executable} -m stages.check --profile smoke"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
-    assert re.search(r"memory: 0\.8 GB allowed by `ulimit -v`, 3 needed", done.stdout + done.stderr), done
+    assert done.returncode == 1 and re.search(r"MISS  memory: 0\.8 GB allowed by `ulimit -v`, 4 needed", done.stdout), (
+        done
+    )
+
+
+@pytest.mark.parametrize("verb", ["train", "answer"])
+def test_a_stage_that_loads_a_model_says_that_the_shell_s_limit_is_too_low_for_one(verb, monkeypatch):
+    """A library would crash without a word in the middle of it."""
+    import importlib
+
+    limits = (2_400_000_000, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits if kind == resource.RLIMIT_AS else (0, 0))
+    stage = importlib.import_module(f"stages.{verb}")
+    with pytest.raises(MapleError, match=r"`ulimit -v` allows 2.4 GB of address space(.|\n)*unlimited"):
+        if verb == "train":
+            stage.main(None, None)
+        else:
+            monkeypatch.setattr(stage, "subject_of", lambda *_: (run_subject(), Path("x"), None, None))
+            monkeypatch.setattr(stage.auto, "asked", lambda *_: None)
+            monkeypatch.setattr(stage.run, "answer", lambda subject, load, *_: load())
+            stage.ask(params.load("smoke"), "mistral-7b-16bit", Path("y"))
+
+
+def run_subject():
+    return type("Subject", (), {"name": "x", "evaluated_bits": 16, "model": "mistral-7b"})

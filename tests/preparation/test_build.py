@@ -242,6 +242,22 @@ def test_a_training_set_that_cannot_be_is_refused(tmp_path, right, wrong, key):
         params.parse(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    "rows, why", [([], "holds 0 rows"), (rows("en")[:5], "5 untranslated")], ids=["none", "English"]
+)
+def test_a_language_without_a_row_to_train_on_is_refused(prepare, rows, why):
+    """Else its share went to the others, and the set was still called one of that language."""
+    path = catalogue.datasets()["bactrian-x"].folder(Path("artifacts/tiny/sources")) / "data" / "hi.json.gz"
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+    try:
+        with pytest.raises(MapleError, match="no row of the language 'hi' can be trained on") as caught:
+            prepare()
+    finally:
+        path.write_bytes(whole)
+    assert why in str(caught.value) and not list(Path("artifacts/tiny/prepared").glob("*.part"))
+
+
 # -- Drops -------------------------------------------------------------------------------------------------------------
 
 

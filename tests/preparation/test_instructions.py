@@ -142,6 +142,16 @@ def test_what_is_no_array_is_refused(tmp_path, text, why):
         list(readers.rows(tmp_path / "rows.json"))
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.json.gz"])
+def test_a_line_or_paragraph_separator_in_a_text_ends_no_row(tmp_path, name):
+    """Characters that Python's splitlines takes for line ends."""
+    rows = [{"text": f"one{mark}two"} for mark in "\u2028\u2029\x85\x0b\x0c\x1c"]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n".join(lines) + "\n" if name.endswith("jsonl") else f"[{', '.join(lines)}]"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert list(readers.rows(tmp_path / name)) == rows and readers.count(tmp_path / name) == len(rows)
+
+
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
 def test_what_only_json_can_write_is_no_damage(tmp_path, name):
     """Half of a surrogate pair, as APIs that cut an emoji send it, and a number beyond 64 bits."""

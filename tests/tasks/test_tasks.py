@@ -6,11 +6,13 @@ import importlib.util
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import outside
+import pyarrow.parquet
 import pytest
 import upstream
 
@@ -288,6 +290,28 @@ def test_a_missing_shard_is_noticed(tmp_path):
     upstream.write_file(tmp_path / "en/train-00000-of-00002.parquet", [row])
     with pytest.raises(MapleError, match="1 of 2 files"):
         rows.shards(tmp_path / "en", "train")
+
+
+@pytest.mark.parametrize(
+    "name, code, path",
+    [
+        ("belebele", "hi", "data/hin_Deva.jsonl"),
+        ("belebele", "zh", "data/zho_Hant.jsonl"),
+        ("xlsum", "sr", "serbian_latin/test/0000.parquet"),
+        ("xcopa", "et", "et/test-00000-of-00001.parquet"),
+    ],
+)
+def test_a_file_without_rows_is_refused_also_where_the_language_has_another(tmp_path, sources, name, code, path):
+    """Of two scripts the other alone would be scored as the language."""
+    shutil.copytree(sources / name, tmp_path / name)
+    assert load(tmp_path, name, code)
+    if path.endswith("parquet"):
+        table = pyarrow.parquet.read_table(tmp_path / name / path)
+        pyarrow.parquet.write_table(table.slice(0, 0), tmp_path / name / path)
+    else:
+        (tmp_path / name / path).write_text("")
+    with pytest.raises(MapleError, match=f"{name} {code} test: there are no rows"):
+        load(tmp_path, name, code)
 
 
 @pytest.mark.parametrize("name", upstream.LANGUAGES)

@@ -18,7 +18,7 @@ ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ[
 
 def test_there_are_enough_rows_and_none_stands_there_twice():
     sources = [source for row in ROWS for source in re.findall(r"[\w-]+/[\w-]+#\d+", row)]
-    assert len(ROWS) >= 20 and len(sources) == len(set(sources))
+    assert len(ROWS) >= 49 and len(sources) == len(set(sources))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.split(" |")[0] for row in ROWS])
