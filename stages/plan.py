@@ -48,7 +48,6 @@ def show(params, name=None):
     todo = [line for line in cells if not line.done]
     title = f"{params.profile} profile" + (" (SMOKE)" if params.is_smoke else "")
     print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
-    whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     if again:
         print(f"{len(again)} finished stages are out of date (`dvc status` says why) and count as not run")
     if found is None:
@@ -57,7 +56,7 @@ def show(params, name=None):
         print(
             f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too"
         )
-    print(f"device: {device.name} ({whose})")
+    print(f"device: {device.name} ({plan.whose(here)})")
     print(
         f"tokens a pass: {recipe.micro_batch_tokens}, gradient checkpointing: {recipe.gradient_checkpointing}, path {recipe.path}"
     )
@@ -123,6 +122,9 @@ def print_scorings(params, scorings, device):
     if any(scoring.measured for scoring in todo):
         print("taken for it: what this grid's finished models on the same base took, where there are any")
     guessed = not all(scoring.measured for scoring in todo)
+    starts = sum(scoring.start_hours for scoring in todo)
+    if guessed and not params.is_smoke:
+        print(f"of it {duration(3600 * starts)} of loading, each base once: make answers, and make reproduce, ask so")
     if guessed and params.is_smoke:
         print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
     elif guessed:
