@@ -122,13 +122,11 @@ def print_scorings(params, scorings, device):
     if any(scoring.measured for scoring in todo):
         print("taken for it: what this grid's finished models on the same base took, where there are any")
     guessed = not all(scoring.measured for scoring in todo)
-    starts = sum(scoring.start_hours for scoring in todo)
-    if guessed and not params.is_smoke:
-        print(f"of it {duration(3600 * starts)} of loading, each base once: make answers, and make reproduce, ask so")
     if guessed and params.is_smoke:
         print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
     elif guessed:
         paces = {Base.parse(scoring.name.split(".")[0]).bits: scoring.pace for scoring in todo if scoring.pace}
+        starts = sum(scoring.start_hours for scoring in todo)
         said = (
             f"{bits} bits {pace.reading.tokens_per_second:,.0f} read ({pace.reading.origin}), "
             f"{pace.writing.tokens_per_second:,.0f} written ({pace.writing.origin})"
@@ -136,7 +134,7 @@ def print_scorings(params, scorings, device):
         )
         print(
             f"a model: {examples:,} examples, {read / 1e6:,.0f} million tokens read, {written / 1e6:,.1f} million written; "
-            f"tokens a second at {'; '.join(said)}"
+            f"tokens a second at {'; '.join(said)}; starts, each base once: {duration(3600 * starts)}"
         )
     print("the judge and preparation come on top")
 
