@@ -1,7 +1,7 @@
 """What one GPU does with a 7B model, in minutes: training, reading and writing, ours beside TRL and the harness.
 
     python benchmarks/gpu.py --minutes 8 --throughput benchmarks/throughput.csv
-    python benchmarks/gpu.py --self-check               a minute on a CPU, with a tiny model: everything runs
+    python benchmarks/gpu.py --self-check               minutes on a CPU, with a tiny model: everything runs
 
 Needs torch, transformers, peft and bitsandbytes; no DVC, no network. TRL and lm-evaluation-harness run where they are
 installed. Random weights of Mistral-7B's shape, rows with the lengths of instruction sets, the paper profile's recipe:
