@@ -10,13 +10,15 @@ export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 CLAIM ?=
 CLAIMS ?=
 PART ?= exact
+# A base of the grid for `make answers`, say mistral-7b-16bit; all of them where there is none.
+BASE ?=
 # Further options of `make submit` and some others, say ARGS="--partition gpu --account lab"; how much `make pull` fetches.
 ARGS ?=
 WHAT ?= all
 PIPELINE = $(if $(filter smoke,$(PROFILE)),dvc.yaml,profiles/$(PROFILE)/dvc.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile check plan reproduce claim protocols test test-gpu lint bills compare report verify-sources calibrate clean \
+.PHONY: help setup profile check plan reproduce answers claim protocols test test-gpu lint bills compare report verify-sources calibrate clean \
 	submit status collect remote push pull experiments smoke-models
 
 help: ## list the verbs
@@ -40,9 +42,12 @@ plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, or of
 
 reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 6 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
-	$(if $(filter smoke,$(PROFILE)),python -m stages.cells)
+	$(if $(filter smoke,$(PROFILE)),python -m stages.cells,dvc repro $(PIPELINE):train && python -m stages.answers --profile $(PROFILE))
 	dvc repro $(PIPELINE)
 	@python -m stages.identical --profile $(PROFILE)
+
+answers: setup $(PIPELINE) ## ask all models of PROFILE that are trained and not asked, each base loaded once; only one BASE's with BASE=... (a start saved a model)
+	python -m stages.answers --profile $(PROFILE) $(addprefix --base ,$(BASE))
 
 claim: check ## decide one CLAIM from the part of PROFILE's grid that it reads; shows the bill and asks (smoke: 1 min)
 	python -m stages.claim --profile $(PROFILE) --claim $(CLAIM) --part $(PART)

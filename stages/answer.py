@@ -8,7 +8,6 @@ No score comes of it: stages/score.py turns stored answers into scores, on any m
 """
 
 import dataclasses
-import gc
 
 from maple.answering import run
 from maple.config import bills, catalogue, command
@@ -20,16 +19,17 @@ from maple.models import adapter_check
 from maple.planning import auto, memory
 
 
-def main(params, arguments):
+def main(params, arguments, bases=None):
     destination = params.folder("answers", arguments.name)
-    subject, record, spent = ask(params, arguments.name, destination)
+    subject, record, spent = ask(params, arguments.name, destination, bases=bases)
     bills.write(params, "answer", subject.name, spent)
     count = sum(sheet["n"] for sheet in record["sheets"])
     print(f"{subject.name}: {count:,} answers in {len(record['sheets'])} tasks and languages: {destination}")
 
 
-def ask(params, name, destination, kept=None):
-    """Write a model's answer folder; what `kept` (a folder, by default the stage's own) has answers to is not asked again."""
+def ask(params, name, destination, kept=None, bases=None):
+    """Write a model's answer folder; what `kept` (a folder, by default the stage's own) has answers to is not asked again.
+    `bases` (maple.models.bases.Bases): of who asks several."""
     subject, weights, adapter, quantisation = subject_of(params, name)
 
     asked = auto.asked(params.evaluation, weights, subject.evaluated_bits)
@@ -44,13 +44,12 @@ def ask(params, name, destination, kept=None):
 
         environment.settle(params)
         how = subject.evaluated_bits, quantisation, loading.device(), asked.unpack_4bit
-        model = loading.load_tuned(weights, adapter, catalogue.models()[subject.model], *how)
+        load_tuned = bases.tuned if bases else loading.load_tuned
+        model = load_tuned(weights, adapter, catalogue.models()[subject.model], *how)
         return model, loading.load_tokeniser(weights)
 
     work = (kept or params.work / "predictions") / subject.name
     record, spent = run.answer(subject, load, asked, params.artifacts / "sources", work, destination, params.profile)
-    # A model holds itself in cycles; who asks several here needs its memory for the next one.
-    gc.collect()
     return subject, record, spent | {"batch_tokens": asked.batch_tokens, "unpack_4bit": asked.unpack_4bit}
 
 

@@ -26,19 +26,25 @@ class Forked(Task):
     """A task whose stages run in its own process, their words in the model's log."""
 
     def _stage(self, given, verb, name):
-        started_from = inputs.of(given, verb, name)
-        ledger.unstamp(given, verb, name)
-        ledger.write(given, name, "running", verb, str(os.getpid()))
-        path = ledger.log(given, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            try:
-                importlib.import_module(f"stages.{verb}").main(given, argparse.Namespace(name=name))
-            except Exception as error:
-                traceback.print_exc()
-                return str(error).partition("\n")[0] or type(error).__name__
-        ledger.stamp(given, verb, name, started_from)
-        return ""
+        return logged(given, verb, name)
+
+
+def logged(given, verb, name, *more):
+    """Run a stage here, its words in the model's log, and note what it was made from; why it failed, empty if it did not.
+    `more`: further arguments of the stage."""
+    started_from = inputs.of(given, verb, name)
+    ledger.unstamp(given, verb, name)
+    ledger.write(given, name, "running", verb, str(os.getpid()))
+    path = ledger.log(given, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            importlib.import_module(f"stages.{verb}").main(given, argparse.Namespace(name=name), *more)
+        except Exception as error:
+            traceback.print_exc()
+            return str(error).partition("\n")[0] or type(error).__name__
+    ledger.stamp(given, verb, name, started_from)
+    return ""
 
 
 def main(params, arguments):
@@ -66,10 +72,15 @@ def main(params, arguments):
             bar.advance(1, name)
     made = into_dvc.stages(params, [name for name in works if name not in failed])
     into_dvc.take(params, made, into_dvc.stages(params, set(names) - set(works)))
+    refuse_failed(params, failed, len(works))
+
+
+def refuse_failed(params, failed, count):
+    """Raise MapleError if some of `count` models failed, with the first one's reason."""
     if failed:
         state, _ = ledger.read(params, failed[0])
         raise MapleError(
-            f"{len(failed)} of {len(works)} models failed: {', '.join(failed[:3])}",
+            f"{len(failed)} of {count} models failed: {', '.join(failed[:3])}",
             why=f"{failed[0]}: {state.error}",
             do=f"{ledger.log(params, failed[0])} has all of it; mend that, then run the same command again",
         )

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from maple.core.errors import MapleError
 from maple.core.progress import Progress
+from maple.models.bases import Bases
 from maple.parts import answers
 from maple.planning import plan
 from maple.results import collect, tables
 from maple.scoring import score_record
 from stages import answer, judge
+from stages import answers as asking
 
 
 def make(params, part):
     """Train the part's cells, and ask them where all is asked; what is up to date is not run again."""
-    whole = part.asks_all_of(params)
-    stages = [stage for name in part.names for stage in plan.stages_of(params, name)[1 if whole else 0 :][:1] if stage]
+    stages = [stage for name in part.names for stage in plan.stages_of(params, name)[:1] if stage]
     targets = [f"{params.pipeline}:{stage}" for stage in stages or ["download"]]
     if subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], check=False).returncode:
         raise MapleError(
@@ -28,6 +29,8 @@ def make(params, part):
             why="a stage failed; its message is above",
             do="mend that, then run the same command again: finished stages are kept",
         )
+    if part.asks_all_of(params):
+        asking.make(params, part.names)
 
 
 def results(params, part, folder):
@@ -51,7 +54,7 @@ def answers_of(params, part, folder) -> dict[str, Path]:
     """Model -> its answers to what the part asks: DVC's where they have all of it, else asked now."""
     if part.asks_all_of(params):
         return {name: params.folder("answers", name) for name in part.names}
-    found = plan.outdated(params, part.names)
+    found, bases = plan.outdated(params, part.names), Bases()
     places = {}
     for name in part.names:
         whole, places[name] = params.folder("answers", name), folder / "answers" / name
@@ -59,5 +62,6 @@ def answers_of(params, part, folder) -> dict[str, Path]:
         if current and (whole / "record.json").is_file() and not part.fewer_rows(params):
             answers.take(whole, part.params.evaluation, places[name])
         else:
-            answer.ask(part.params, name, places[name], folder / "predictions" if part.fewer_rows(params) else None)
+            kept = folder / "predictions" if part.fewer_rows(params) else None
+            answer.ask(part.params, name, places[name], kept, bases)
     return places

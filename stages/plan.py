@@ -48,7 +48,6 @@ def show(params, name=None):
     todo = [line for line in cells if not line.done]
     title = f"{params.profile} profile" + (" (SMOKE)" if params.is_smoke else "")
     print(f"{title}: {len(cells)} cells, {len(cells) - len(todo)} trained already and skipped, {len(todo)} to train")
-    whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     if again:
         print(f"{len(again)} finished stages are out of date (`dvc status` says why) and count as not run")
     if found is None:
@@ -57,7 +56,7 @@ def show(params, name=None):
         print(
             f"out of date: {', '.join(sorted(found.before))}; models that depend on what these make anew will run again too"
         )
-    print(f"device: {device.name} ({whose})")
+    print(f"device: {device.name} ({plan.whose(here)})")
     print(
         f"tokens a pass: {recipe.micro_batch_tokens}, gradient checkpointing: {recipe.gradient_checkpointing}, path {recipe.path}"
     )
@@ -127,6 +126,7 @@ def print_scorings(params, scorings, device):
         print(f"assumed for it: a start of {plan.START_SECONDS['smoke']:.0f} s a model, which is most of it")
     elif guessed:
         paces = {Base.parse(scoring.name.split(".")[0]).bits: scoring.pace for scoring in todo if scoring.pace}
+        starts = sum(scoring.start_hours for scoring in todo)
         said = (
             f"{bits} bits {pace.reading.tokens_per_second:,.0f} read ({pace.reading.origin}), "
             f"{pace.writing.tokens_per_second:,.0f} written ({pace.writing.origin})"
@@ -134,7 +134,7 @@ def print_scorings(params, scorings, device):
         )
         print(
             f"a model: {examples:,} examples, {read / 1e6:,.0f} million tokens read, {written / 1e6:,.1f} million written; "
-            f"tokens a second at {'; '.join(said)}"
+            f"tokens a second at {'; '.join(said)}; starts, each base once: {duration(3600 * starts)}"
         )
     print("the judge and preparation come on top")
 

@@ -12,9 +12,8 @@ def main(params, name):
     device, here = plan.device_of(params)
     found = plan.outdated(params, [model.name for model in [*params.cells, *params.bases]])
     again = found.again if found else set()
-    whose = "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
     print(
-        f"{params.profile} profile{' (SMOKE)' if params.is_smoke else ''}, on {device.name} ({whose}); done work costs nothing"
+        f"{params.profile} profile{' (SMOKE)' if params.is_smoke else ''}, on {device.name} ({plan.whose(here)}); done work costs nothing"
     )
     collected = params.artifacts / "collected"
     spread = power.measured(collect.load(collected)) if (collected / "cells.json").is_file() else power.ASSUMED

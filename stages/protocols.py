@@ -13,6 +13,7 @@ import dataclasses
 from maple.config import command
 from maple.core import storage
 from maple.core.errors import MapleError
+from maple.models.bases import Bases
 from maple.parts import answers, readings
 from maple.planning import plan
 from maple.results.render import to_csv, to_markdown
@@ -48,8 +49,9 @@ def main(params, arguments):
     others = {"the follow-up's metric": part.scored(metric, stored, folder / "metric")}
     if arguments.ask:
         asked = {name: folder / "followup" / "answers" / name for name in stored}
+        bases = Bases()
         for name, place in asked.items():
-            answer.ask(followup, name, place, folder / "followup" / "predictions")
+            answer.ask(followup, name, place, folder / "followup" / "predictions", bases)
         others["the follow-up's prompts, shots and metric"] = part.scored(followup, asked, folder / "followup")
     cells = readings.compared(reference, others)
     table = readings.table(cells, reference.label)

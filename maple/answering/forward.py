@@ -9,6 +9,7 @@ because the window arrives with each call.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,26 @@ POSITIONS = 256
 def causal(model: Any) -> Any:
     """The transformers model inside a PEFT model (its adapter's layers included), or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model with its adapter as it is now, ready for many passes. `layers` is None where transformers' own are taken."""
+
+    causal: Any
+    layers: list[decoder_layer.Layer] | None
+
+    @classmethod
+    def of(cls, model: Any) -> "Ready":
+        found = causal(model)
+        if not all(map(decoder_layer.known, found.model.layers)):
+            return cls(found, None)
+        lean = decoder_layer.is_lean(found.device)
+        return cls(found, [decoder_layer.Layer(layer, lean) for layer in found.model.layers])
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal.device
 
 
 def check(model: Any) -> None:
@@ -71,8 +92,8 @@ def balance(model: Any) -> float:
 
 @contextlib.contextmanager
 def attention(model: Any) -> Iterator[None]:
-    """Inside, the model's layers call the `layout` that is passed to its forward pass for attention."""
-    config = causal(model).config
+    """Inside, the layers of a transformers model call the `layout` that is passed to its forward pass for attention."""
+    config = model.config
     usual = config._attn_implementation
     config._attn_implementation = NAME
     try:
@@ -89,47 +110,48 @@ AttentionInterface.register(NAME, _attend)
 
 
 def hidden(
-    model: Any, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True
+    model: Ready, rows: Sequence[Row], prefix: Prefix, keep: bool = False, read: bool = True
 ) -> tuple[torch.Tensor, TreeLayout]:
     """Last hidden states at the rows' marks, in their order: (marks, width), none unless `read`; and the layout with
     what it kept."""
-    device = causal(model).device
-    layout = TreeLayout(rows, prefix, device, keep)
+    layout = TreeLayout(rows, prefix, model.device, keep)
     starts = np.cumsum([0] + [len(row) for row in rows])
     places = [int(start) + place for start, row in zip(starts, rows) for place, _ in row.marks if read]
-    tokens = np.concatenate([row.tokens for row in rows])
-    return states(model, tokens, layout.depths, layout, torch.tensor(places, dtype=torch.long, device=device)), layout
+    tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(model.device)
+    places = torch.tensor(places, dtype=torch.long, device=model.device)
+    return states(model, tokens, layout.depths, layout, places), layout
 
 
 def states(
-    model: Any, tokens: np.ndarray, depths: torch.Tensor, layout: Any, places: torch.Tensor | None = None
+    model: Ready, tokens: torch.Tensor, depths: torch.Tensor, layout: Any, places: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Last hidden states (width) of tokens at depths, which see what `layout.attend` lets them see; of all tokens, or
     at some places only."""
-    inner, found = causal(model).model, torch.from_numpy(tokens).to(depths.device)[None]
-    if not all(map(decoder_layer.known, inner.layers)):
-        with attention(model):
-            out = inner(input_ids=found, position_ids=depths[None], use_cache=False, layout=layout).last_hidden_state[0]
+    inner = model.causal.model
+    if model.layers is None:
+        with attention(model.causal):
+            found = inner(input_ids=tokens[None], position_ids=depths[None], use_cache=False, layout=layout)
+        out = found.last_hidden_state[0]
         return out if places is None else out[places]
-    out = inner.embed_tokens(found)
-    rotary = inner.rotary_emb(out, position_ids=depths[None])
-    for layer in inner.layers[:-1]:
-        out = decoder_layer.through(layer, out, rotary, layout)
-    return decoder_layer.norm(inner.norm, decoder_layer.through(inner.layers[-1], out, rotary, layout, places))[0]
+    out = inner.embed_tokens(tokens)
+    rotary = [part[0] for part in inner.rotary_emb(out, position_ids=depths[None])]
+    for layer in model.layers[:-1]:
+        out = layer(out, rotary, layout)
+    return decoder_layer.norm(inner.norm, model.layers[-1](out, rotary, layout, places))
 
 
-def logits(model: Any, states: torch.Tensor) -> Iterator[torch.Tensor]:
+def logits(model: Ready, states: torch.Tensor) -> Iterator[torch.Tensor]:
     """Logits in fp32 of (n, width) states, some at a time: (some, vocabulary)."""
-    head = causal(model).lm_head
+    head = model.causal.lm_head
     numbers = LOGITS_ON_CPU if states.device.type == "cpu" else LOGITS
-    for part in states.split(max(POSITIONS, numbers // causal(model).config.vocab_size)):
+    for part in states.split(max(POSITIONS, numbers // model.causal.config.vocab_size)):
         yield head(part).float()
 
 
 class Prefixes:
     """The prefixes of groups, computed when first asked for, dropped when no group after it continues them."""
 
-    def __init__(self, model: Any, read: bool = True):
+    def __init__(self, model: Ready, read: bool = True):
         self._model, self._read = model, read
         self._known: dict[Group, tuple[Prefix, torch.Tensor | None]] = {}
 

@@ -1,5 +1,6 @@
 """Greedy generation: the same text as one prompt at a time through transformers' generate, many at a time."""
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maple.answering import encoding, forward, prefix_tree
+from maple.answering import encoding, forward, prefix_tree, writing
 from maple.answering.decode_attention import Decoding
 from maple.answering.loglikelihood import Failed, Usage, context_length
 from maple.answering.prefix_tree import Group, Row
@@ -105,13 +106,14 @@ def generate_batches(
     for index, tokens in enumerate(encoded):
         if not tokens:
             raise Failed(index, "its prompt has no tokens")
-    prefixes = forward.Prefixes(model, read=False)
+    ready = forward.Ready.of(model)
+    prefixes = forward.Prefixes(ready, read=False)
     # One more group is one more pass for each of its tokens.
     for group in _plan(encoded, forward.balance(model), prefix_tree.PASS * max_new_tokens):
         prefixes.keep_only(group)
         for rows in group.batches(_answered(model, batch_tokens), written=max_new_tokens):
             if any(index not in done for row in rows for _, index in row.marks):
-                for texts in _answer_or_halve(model, rows, prefixes.of(group)[0], batch_tokens, encoded, ending, usage):
+                for texts in _answer_or_halve(ready, rows, prefixes.of(group)[0], batch_tokens, encoded, ending, usage):
                     yield {index: text for index, text in sorted(texts.items()) if index not in done}
 
 
@@ -158,7 +160,7 @@ def _answer_or_halve(model, rows, prefix, batch_tokens, encoded, ending, usage) 
 
 
 def _answer(
-    model: Any,
+    model: forward.Ready,
     rows: list[Row],
     prefix: Prefix,
     batch_tokens: int,
@@ -168,52 +170,53 @@ def _answer(
 ) -> dict[int, str]:
     """{place of a prompt: text} for the prompts that end in the rows (longest row first)."""
     leaves = [(number, place) for number, row in enumerate(rows) for place, _ in row.marks]
-    decoding = Decoding(
-        rows, prefix, _read(model, rows, prefix, batch_tokens, usage), leaves, forward.causal(model).device
-    )
     alive = [index for row in rows for _, index in row.marks]
-    usage.asked += sum(len(encoded[index]) for index in alive)
-    tokens = [encoded[index][-1] for index in alive]
     depths = [len(encoded[index]) - 1 for index in alive]
+    kept = _read(model, rows, prefix, batch_tokens, usage)
+    decoding = Decoding(rows, prefix, kept, leaves, depths, model.device, steady=writing.can_be_recorded(model))
+    usage.asked += sum(len(encoded[index]) for index in alive)
+    steps = writing.Writing(model, decoding, [encoded[index][-1] for index in alive])
     written: dict[int, list[int]] = {index: [] for index in alive}
     texts: dict[int, str] = {}
-    while len(texts) < len(written):
-        states = forward.states(model, np.array(tokens), decoding.at(depths), decoding)
-        usage.computed += len(alive)
-        tokens = _likeliest(model, states, alive)
-        for index, token in zip(alive, tokens):
+    waiting: deque[writing.Found] = deque()
+    behind, begun = writing.behind(model.device), 0
+
+    def note(found: writing.Found) -> None:
+        for index, token in zip(alive, found.tokens()):
             if index not in texts:
+                if token == writing.NOT_A_NUMBER:
+                    raise Failed(index, "the model's output for it is not a number")
                 usage.asked += 1
                 written[index].append(token)
                 text = ending.text(written[index])
                 if text is not None:
                     texts[index] = text
-        depths = [depth + 1 for depth in depths]
-        going = [place for place, index in enumerate(alive) if index not in texts]
-        if going and len(going) <= DROP * len(alive):
-            decoding.keep(going)
-            alive, tokens, depths = ([values[place] for place in going] for values in (alive, tokens, depths))
+
+    while len(texts) < len(written):
+        if begun < ending.limit:
+            waiting.append(steps.next())
+            usage.computed += len(alive)
+            begun += 1
+            if len(waiting) <= behind:
+                continue
+        note(waiting.popleft())
+        if len(alive) - sum(index in texts for index in alive) <= DROP * len(alive):
+            while waiting:
+                note(waiting.popleft())
+            going = [place for place, index in enumerate(alive) if index not in texts]
+            if going:
+                steps.keep(going)
+                alive = [alive[place] for place in going]
     return texts
 
 
-def _read(model: Any, rows: list[Row], prefix: Prefix, batch_tokens: int, usage: Usage) -> list[Prefix]:
+def _read(model: forward.Ready, rows: list[Row], prefix: Prefix, batch_tokens: int, usage: Usage) -> list[Prefix]:
     """Keys and values of the rows, batch by batch."""
     kept = []
     for part in Group(None, None, rows).batches(batch_tokens):
         kept += forward.hidden(model, part, prefix, keep=True, read=False)[1].kept
         usage.computed += sum(map(len, part))
     return kept
-
-
-def _likeliest(model: Any, states: torch.Tensor, alive: list[int]) -> list[int]:
-    tokens: list[int] = []
-    for part in forward.logits(model, states):
-        values, best = part.max(-1)
-        if not torch.isfinite(values).all():
-            wrong = len(tokens) + int((~torch.isfinite(values)).nonzero()[0])
-            raise Failed(alive[wrong], "the model's output for it is not a number")
-        tokens += best.tolist()
-    return tokens
 
 
 def generate(

@@ -108,10 +108,11 @@ def score(
 
     found: list[dict[int, tuple[float, bool]]] = [{} for _ in options]
     missing = [sum(option.answer for option in request) for request in by_request]
-    for tokens, read, states in _passes(model, plan, batch_tokens, lambda payload: owner[payload[0]] not in done):
+    ready = forward.Ready.of(model)
+    for tokens, read, states in _passes(ready, plan, batch_tokens, lambda payload: owner[payload[0]] not in done):
         usage.computed += tokens
         touched = set()
-        for (place, depth, _), value in zip(read, _read(model, states, [token for _, _, token in read])):
+        for (place, depth, _), value in zip(read, _read(ready, states, [token for _, _, token in read])):
             found[place][depth] = value
             missing[owner[place]] -= 1
             touched.add(owner[place])
@@ -126,7 +127,7 @@ def score(
 
 
 def _passes(
-    model: Any, plan: list[Group], batch_tokens: int, wanted: Callable
+    model: forward.Ready, plan: list[Group], batch_tokens: int, wanted: Callable
 ) -> Iterator[tuple[int, list, torch.Tensor]]:
     """(tokens computed, payloads of the marks, hidden states there) of each forward pass in which a mark is wanted."""
     prefixes = forward.Prefixes(model)
@@ -139,7 +140,7 @@ def _passes(
                 yield from _halved(model, rows, prefixes.of(group)[0])
 
 
-def _halved(model: Any, rows: list[Row], prefix: Prefix) -> Iterator[tuple[int, list, torch.Tensor]]:
+def _halved(model: forward.Ready, rows: list[Row], prefix: Prefix) -> Iterator[tuple[int, list, torch.Tensor]]:
     """One forward pass; two smaller ones where a GPU's memory does not hold it."""
     try:
         states, _ = forward.hidden(model, rows, prefix)
@@ -159,7 +160,7 @@ def _payloads(rows: list[Row]) -> list:
     return [payload for row in rows for _, payload in row.marks]
 
 
-def _read(model: Any, states: torch.Tensor, tokens: list[int]) -> list[tuple[float, bool]]:
+def _read(model: forward.Ready, states: torch.Tensor, tokens: list[int]) -> list[tuple[float, bool]]:
     """Per state and token: its log-probability, and whether it is the likeliest."""
     found = []
     targets = torch.tensor(tokens, device=states.device)

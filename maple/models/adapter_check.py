@@ -99,6 +99,13 @@ def is_virtual(folder: Path) -> bool:
     )
 
 
+def leaves_its_base(folder: Path) -> bool:
+    """Whether an adapter is pairs of matrices beside the base's, and nothing in their place: taken off, the base is as before."""
+    if is_whole(folder) or is_virtual(folder):
+        return False
+    return all("lora_" in key for key in _read_header(_chosen(folder, None) / WEIGHTS))
+
+
 def identity(folder: Path) -> dict[str, str]:
     """sha256 of the files by which what training left behind differs from any other: configuration and weights."""
     found = [folder / ("config.json" if is_whole(folder) else CONFIG), *folder.glob("*.safetensors")]

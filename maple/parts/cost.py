@@ -8,6 +8,7 @@ from maple.config.params import Params
 from maple.parts.parts import Part
 from maple.planning import evaluation_cost, plan
 from maple.planning.cell_cost import Device
+from maple.planning.evaluation_cost import Scoring
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ def of(part: Part, params: Params, device: Device, again: Collection[str] = ()) 
     lines = [plan.line(params, cell, params.recipe, cell.name, device, again) for cell in part.params.cells]
     asked = [(cell.name, cell.base) for cell in part.params.cells]
     asked += [(base.name, base) for base in part.params.bases if part.bases]
-    whole = [(plan.scoring(params, name, base, device, again), base) for name, base in asked]
+    whole = list(zip(plan.in_one_process(params, asked, device, again), (base for _, base in asked)))
     # What a model has answered holds whatever fewer tasks and languages a part asks; fewer rows are asked apart.
     todo = [(found, base) for found, base in whole if not found.done or part.fewer_rows(params)]
     training = sum(line.hours for line in lines if not line.done)
     shares = {base: _share(part, params, base, device) for base in part.params.bases}
-    asking = sum(_hours(found.hours, shares[base], params) for found, base in todo)
+    asking = sum(_hours(found, shares[base]) for found, base in todo)
     return Cost(
         cells=len(lines),
         to_train=sum(not line.done for line in lines),
@@ -49,10 +50,9 @@ def of(part: Part, params: Params, device: Device, again: Collection[str] = ()) 
     )
 
 
-def _hours(hours: float, share: float, params: Params) -> float:
+def _hours(whole: Scoring, share: float) -> float:
     """A model's hours for all that the profile asks, cut to what the part asks; the start stays whole."""
-    start = min(hours, plan.START_SECONDS[params.sources] / 3600)
-    return start + (hours - start) * share
+    return whole.start_hours + (whole.hours - whole.start_hours) * share
 
 
 def _share(part: Part, params: Params, base: Base, device: Device) -> float:

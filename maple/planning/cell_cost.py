@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,21 @@ def training_flops(shape: Shape, rank: int, recipe: Recipe, rows: RowCounts) -> 
     return (frozen + low_rank, 0.0) if recipe.path == "fused_bfloat16" else (frozen, low_rank)
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    return _table_at(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _table_at(path: Path, changed: int) -> list[dict[str, str]]:
+    """The rows of a table, read once: a plan asks for them at every model."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def devices() -> list[Device]:
     """The smallest memory first."""
-    with open(TABLES / "devices.csv", newline="") as file:
-        numbers = [field for field in Device.__annotations__ if field != "name"]
-        found = [Device(row["device"], *(float(row[key]) for key in numbers)) for row in csv.DictReader(file)]
+    numbers = [field for field in Device.__annotations__ if field != "name"]
+    found = [Device(row["device"], *(float(row[key]) for key in numbers)) for row in _table(TABLES / "devices.csv")]
     return sorted(found, key=lambda device: device.memory_gb)
 
 
@@ -245,8 +256,7 @@ RANGES = {"this grid": (0.9, 1.1), "measured": (0.75, 1.25), "scaled": (0.6, 1.6
 
 def speeds(work: str, bits: int) -> list[dict[str, str]]:
     """Rows of benchmarks/throughput.csv; `work` is train, read or write."""
-    with open(TABLES / "throughput.csv", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["work"] == work and int(row["bits"]) == bits]
+    return [row for row in _table(TABLES / "throughput.csv") if row["work"] == work and int(row["bits"]) == bits]
 
 
 def speed(device: Device, model: str, shape: Shape, bits: int, rank: int, recipe: Recipe, rows: RowCounts) -> Speed:

@@ -35,6 +35,8 @@ class Scoring:
     range: tuple[float, float]
     measured: bool
     pace: "Pace | None" = None
+    # Of the hours, those before the first question.
+    start_hours: float = 0.0
 
 
 def tokens(evaluation: Evaluation, model: str) -> tuple[int, float, float]:

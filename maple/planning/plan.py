@@ -14,6 +14,7 @@ from typing import Any
 
 from maple.config import bills, catalogue
 from maple.config.cell import Base, Cell
+from maple.config.methods import METHODS
 from maple.config.params import Params, Recipe
 from maple.models.shapes import Shape
 from maple.planning import auto, cell_cost, evaluation_cost, fertility
@@ -24,6 +25,8 @@ from maple.planning.evaluation_cost import Scoring
 REFERENCE_DEVICE = "H100-80GB"
 # Starting Python, reading the base, measuring the held-out loss twice.
 START_SECONDS = {"smoke": 10, "hub": 180}
+# Assumed: to put the next adapter on a base that is in memory (stages/answers.py).
+SWAP_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -133,22 +136,42 @@ def line(params: Params, cell: Cell, recipe: Recipe, name: str, device: Device, 
 def scorings(params: Params, device: Device, again: Collection[str] = ()) -> list[Scoring]:
     """The evaluation of every cell, and of the bases as they are."""
     models = [(cell.name, cell.base) for cell in params.cells] + [(base.name, base) for base in params.bases]
-    return [scoring(params, name, base, device, again) for name, base in models]
+    return in_one_process(params, models, device, again)
 
 
-def scoring(params: Params, name: str, base: Base, device: Device, again: Collection[str] = ()) -> Scoring:
+def in_one_process(
+    params: Params, models: list[tuple[str, Base]], device: Device, again: Collection[str] = ()
+) -> list[Scoring]:
+    """Models asked base by base (stages/answers.py): the first on each base bears its start. Smoke's have processes of
+    their own (stages/cells.py).
+    """
+    found: list[Scoring] = []
+    loaded: set[Base] = set()
+    method = METHODS[params.recipe.method]
+    can_share = not (params.is_smoke or method.virtual or params.recipe.method == "full")
+    for name, base in models:
+        found.append(scoring(params, name, base, device, again, on_loaded_base=can_share and base in loaded))
+        loaded |= set() if found[-1].done else {base}
+    return found
+
+
+def scoring(
+    params: Params, name: str, base: Base, device: Device, again: Collection[str] = (), on_loaded_base: bool = False
+) -> Scoring:
     """A cell that is trained again is scored again."""
     done = _done(params, "answers", name) and not set(stages_of(params, name)) & set(again)
     known = evaluation_cost.hours_of(bills.known(params), base.name)
     if known is not None:
-        return Scoring(name, done, known, tuple(known * end for end in cell_cost.RANGES["this grid"]), measured=True)
-    start = START_SECONDS[params.sources] / 3600
+        start = min(known, START_SECONDS[params.sources] / 3600)
+        between = tuple(known * end for end in cell_cost.RANGES["this grid"])
+        return Scoring(name, done, known, between, measured=True, start_hours=start)
+    start = (SWAP_SECONDS if on_loaded_base else START_SECONDS[params.sources]) / 3600
     if params.is_smoke:
-        return Scoring(name, done, start, (start, start), measured=False)
+        return Scoring(name, done, start, (start, start), measured=False, start_hours=start)
     pace = evaluation_cost.pace(params.evaluation, shape_of(params, base.model), base.bits, device)
     _, read, written = evaluation_cost.tokens(params.evaluation, base.model)
     low, high = pace.range(read, written)
-    return Scoring(name, done, start + pace.hours(read, written), (start + low, start + high), False, pace)
+    return Scoring(name, done, start + pace.hours(read, written), (start + low, start + high), False, pace, start)
 
 
 def _done(params: Params, kind: str, name: str) -> bool:
@@ -205,6 +228,11 @@ def device_of(params: Params) -> tuple[Device, bool]:
         if found:
             return found, True
     return known[REFERENCE_DEVICE], False
+
+
+def whose(here: bool) -> str:
+    """In words, whose device the plan is for, as `device_of` found it."""
+    return "this machine's" if here else "assumed: this machine has none that benchmarks/devices.csv lists"
 
 
 def smallest_device(params: Params, peak_bytes: float) -> str:

@@ -314,6 +314,41 @@ def test_evaluation_takes_the_slowest_measured_pace_of_the_card_and_scales_what_
     assert assumed == cell_cost.Speed(pytest.approx(rate), "assumed")
 
 
+def test_the_start_counts_once_for_a_base_and_a_swap_for_each_other_model(tmp_path, monkeypatch):
+    """126 models on 6 bases: 6 starts of 180 s and 120 swaps of 10 s are 38 minutes. What is done has loaded nothing."""
+    paper = params.load("paper")
+    monkeypatch.setattr(params.Params, "artifacts", tmp_path)
+    monkeypatch.setattr(bills, "KEPT", tmp_path)
+    card = device("H100-80GB")
+    found = plan.scorings(paper, card)
+    assert sum(line.start_hours for line in found) * 60 == pytest.approx(38)
+    first = found[0]
+    read, written = evaluation_cost.tokens(paper.evaluation, paper.cells[0].base.model)[1:]
+    assert first.hours == pytest.approx(180 / 3600 + first.pace.hours(read, written))
+    folder = paper.folder("answers", first.name)
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    again = plan.scorings(paper, card)
+    assert again[0].done and again[1].start_hours == pytest.approx(180 / 3600)
+    # Virtual tokens are no pair of matrices beside the base's: every model has a base of its own.
+    prompts = dataclasses.replace(paper, recipe=dataclasses.replace(paper.recipe, method="prompt", path="plain"))
+    assert all(line.start_hours == pytest.approx(180 / 3600) for line in plan.scorings(prompts, card))
+
+
+def test_a_plan_reads_each_table_of_benchmarks_once(monkeypatch):
+    opened = []
+
+    def watched(path, *more, **options):
+        opened.append(Path(path).name)
+        return open(path, *more, **options)
+
+    monkeypatch.setattr(cell_cost, "open", watched, raising=False)
+    cell_cost._table_at.cache_clear()
+    paper = params.load("paper")
+    plan.lines(paper, device("H100-80GB")), plan.scorings(paper, device("H100-80GB"))
+    assert sorted(opened) == ["devices.csv", "throughput.csv"]
+
+
 def test_the_smoke_profile_plans_with_the_shapes_of_its_shipped_bases():
     smoke = params.load("smoke")
     for key, source in catalogue.models().items():

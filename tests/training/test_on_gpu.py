@@ -1,4 +1,5 @@
-"""What only a GPU does: compiled kernels, memory that ends, a paged optimiser, bf16 low-rank products."""
+"""What only a GPU does: compiled kernels, memory that ends, a paged optimiser, bf16 low-rank products,
+recorded steps."""
 
 import dataclasses
 
@@ -8,7 +9,7 @@ import torch
 import toy
 from device import DEVICE, needs_gpu
 
-from maple.answering import decoder_layer, loglikelihood
+from maple.answering import decoder_layer, generate, loglikelihood, writing
 from maple.config import params
 from maple.models import elementwise, loading
 from maple.training import batches, loop
@@ -107,13 +108,41 @@ def test_a_stopped_run_goes_on_to_the_same_adapter_within_rounding(world, tmp_pa
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_an_adapter_asked_in_one_product_gives_what_peft_gives(world, dtype, tolerance):
     lora = tuned(world / "llama", dtype=dtype if dtype == torch.float32 else None).eval()
-    module = lora.get_base_model().model.layers[0].self_attn.q_proj
-    x = torch.randn(1, 50, 64, device=DEVICE, dtype=dtype)
+    attention = lora.get_base_model().model.layers[0].self_attn
+    x = torch.randn(50, 64, device=DEVICE, dtype=dtype)
     with torch.inference_mode():
-        found, wanted = decoder_layer.project(module, x), module(x)
-    assert decoder_layer.plain_lora(module)
+        modules = attention.q_proj, attention.k_proj, attention.v_proj
+        found = decoder_layer.joined(modules, dtype)(x)
+        wanted = torch.cat([module(x) for module in modules], 1)
+        base = torch.cat([module.base_layer(x) for module in modules], 1)
     assert ((found - wanted).norm() / wanted.norm()).item() < tolerance
-    assert ((module.base_layer(x) - wanted).norm() / wanted.norm()).item() > tolerance
+    assert ((base - wanted).norm() / wanted.norm()).item() > tolerance
+
+
+def replayed(monkeypatch):
+    """Texts of a model whose rows have one to four prompts, and how often a recorded step was replayed."""
+    model, tokeniser = toy.model("mistral"), toy.tokeniser()
+    prompts = [
+        f"{passage * 9}{number}" for passage, n in (("river ", 4), ("valley ", 3), ("a", 1)) for number in range(n)
+    ]
+    recorded, replays = writing.recorded, []
+
+    def watched(step):
+        replay = recorded(step)
+        return replay and (lambda: replays.append(None) or replay())
+
+    monkeypatch.setattr(writing, "recorded", watched)
+    return generate.generate(model, tokeniser, prompts, 40, [], 4096), len(replays)
+
+
+def test_a_step_can_be_recorded(monkeypatch):
+    assert replayed(monkeypatch)[1] > 30
+
+
+def test_a_replayed_step_writes_what_a_computed_one_writes(monkeypatch):
+    found, _ = replayed(monkeypatch)
+    monkeypatch.setattr(writing, "can_be_recorded", lambda ready: False)
+    assert replayed(monkeypatch) == (found, 0)
 
 
 def test_at_8_bits_the_same_batches_give_the_same_numbers(world):

@@ -86,3 +86,24 @@ def test_the_training_benchmark_s_speed_is_the_one_that_the_plan_takes(tmp_path,
     assert measured == cell_cost.Speed(float(row["tokens_per_second"]), "measured") and measured.tokens_per_second > 1
     assert cell_cost.speed(cpu, "tiny", shape, 4, 8, recipe, rows).origin == "scaled"
     assert "ours, packing alone" in done.stdout
+
+
+def test_every_aim_for_a_gpu_is_printed_with_the_least_that_was_measured_of_it():
+    from benchmarks import gpu
+
+    table = gpu.aims({"training, TRL's best": [(3.2, "16 bits, rank 8"), (2.1, "4 bits, rank 8")]}).splitlines()
+    lines = {line[:40].strip(): line[40:].split() for line in table[1:-1]}
+    assert list(lines) == list(gpu.AIMS)
+    assert lines.pop("training, TRL's best") == "2.5 x 2.1 4 bits, rank 8, the least of 2".split()
+    assert all(line[-2:] == ["not", "run"] for line in lines.values())
+
+
+def test_the_benchmark_of_decoding_counts_fewer_operations_on_a_gpu_s_way(monkeypatch, capsys):
+    from benchmarks import decoding
+
+    monkeypatch.setattr(decoding, "LAYERS", 2)
+    monkeypatch.setattr(sys, "argv", ["decoding", "--rounds", "1"])
+    decoding.main()
+    counts = [float(line.split("PU")[1].split()[0]) for line in capsys.readouterr().out.splitlines()[2:]]
+    base, base_on_gpu, adapter, adapter_on_gpu = counts
+    assert base_on_gpu < 0.6 * base and adapter_on_gpu < 0.6 * adapter
