@@ -39,7 +39,8 @@ def make(params, names):
     """Ask what is not asked, base by base; the names of those that are not trained. Raises MapleError if one failed, after
     all others had their turn."""
     works = submission.missing(params, names)
-    todo = sorted((work.name for work in works if "train" not in work.verbs), key=_base_of(params))
+    todo = [work.name for work in works if "train" not in work.verbs]
+    todo.sort(key=lambda name: params.grid.bases.index(submission.base_of(params, name)))
     if todo:
         bases, failed = Bases(), []
         with Progress(len(todo), "ask", "models") as bar:
@@ -58,14 +59,9 @@ def _ask(params, name, bases):
         error = str(stopped).partition("\n")[0]
     ledger.write(params, name, "failed" if error else "done", "answer" if error else "", str(os.getpid()), error)
     if not error:
-        _, stage = plan.stages_of(params, name)
-        into_dvc.dvc("commit", "--quiet", "--force", f"{params.pipeline}:{stage}")
+        _, asked = plan.stages_of(params, name)
+        into_dvc.take(params, [asked], ())
     return not error
-
-
-def _base_of(params):
-    order = {base: place for place, base in enumerate(params.grid.bases)}
-    return lambda name: order[name if name in order else params.cell_of(name)[0].base.name]
 
 
 if __name__ == "__main__":

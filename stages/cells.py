@@ -70,8 +70,8 @@ def main(params, arguments):
         for name, is_done in pool.imap_unordered(_make, [(params.profile, name) for name in works], chunksize=1):
             failed += [] if is_done else [name]
             bar.advance(1, name)
-    made = into_dvc.stages(params, [name for name in works if name not in failed])
-    into_dvc.take(params, made, into_dvc.stages(params, set(names) - set(works)))
+    made = into_dvc.stages_of(params, [name for name in works if name not in failed])
+    into_dvc.take(params, made, into_dvc.stages_of(params, set(names) - set(works)))
     refuse_failed(params, failed, len(works))
 
 

@@ -49,11 +49,14 @@ def of(params: Params, verb: Verb, name: str) -> dict[str, str]:
 
 def missing(params: Params, names: list[str]) -> list[str]:
     """Stages before the models' whose outputs are not here or not in dvc.lock, by DVC's names."""
-    lacking = [] if _made(params, params.artifacts / "sources") else ["download"]
+    return [stage for stage, folder in before(params, names).items() if not _made(params, folder)]
+
+
+def before(params: Params, names: list[str]) -> dict[str, Path]:
+    """What fetches and prepares for these models: DVC's name of each stage, and the folder that it makes."""
     sets = {params.cell_of(name)[0].dataset for name in names if "train" in verbs(params, name)}
-    return lacking + [
-        f"prepare@{key}" for key in sorted(sets) if not _made(params, params.artifacts / "prepared" / key)
-    ]
+    prepared = {f"prepare@{key}": params.artifacts / "prepared" / key for key in sorted(sets)}
+    return {"download": params.artifacts / "sources"} | prepared
 
 
 def _made(params: Params, path: Path) -> bool:

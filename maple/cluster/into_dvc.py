@@ -33,7 +33,7 @@ def commit(params: Params) -> list[str]:
         for verb, stage in zip(("train", "answer"), plan.stages_of(params, name))
         if stage in found.again and ledger.is_current(params, verb, name)
     ]
-    take(params, made, set(stages(params, names)) - found.again)
+    take(params, made, set(stages_of(params, names)) - found.again)
     return made
 
 
@@ -43,13 +43,13 @@ def take(params: Params, made: list[str], current: Iterable[str]) -> None:
     DVC reads and writes all of dvc.lock for each name it is given, seconds for each of hundreds. So a matrix that is
     here as a whole goes by its own name: `train` for every `train@...`.
     """
-    missing = {_matrix(stage) for stage in set(stages(params, submission.names(params))) - {*made, *current}}
+    missing = {_matrix(stage) for stage in set(stages_of(params, submission.names(params))) - {*made, *current}}
     named = sorted({stage if _matrix(stage) in missing else _matrix(stage) for stage in made})
     if named:
         dvc("commit", "--quiet", "--force", *(f"{params.pipeline}:{name}" for name in named))
 
 
-def stages(params: Params, names: Iterable[str]) -> list[str]:
+def stages_of(params: Params, names: Iterable[str]) -> list[str]:
     """DVC's names of all that trains and asks these models."""
     return [stage for name in names for stage in plan.stages_of(params, name) if stage]
 
@@ -69,10 +69,9 @@ def before(params: Params, names: list[str]) -> list[str]:
     lacking = inputs.missing(params, names)
     if lacking:
         return lacking
-    sets = {params.cell_of(name)[0].dataset for name in names if "train" in inputs.verbs(params, name)}
-    stages = ["download", *(f"prepare@{key}" for key in sorted(sets))]
+    earlier = list(inputs.before(params, names))
     # All of them where one is out of date: that a fetch gave other rows, so that preparing is too, shows afterwards.
-    return stages if stale(params, stages) else []
+    return earlier if stale(params, earlier) else []
 
 
 def repro(params: Params, stages: Iterable[str]) -> None:

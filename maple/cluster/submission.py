@@ -102,8 +102,7 @@ def arrays(params: Params, works: list[Work], device: Device, options: Options, 
     tasks: dict[str, list[list[Work]]] = {}
     # Neighbours in a chunk ask for about the same.
     for work in sorted(works, key=lambda work: (work.name in params.grid.bases, _rank(params, work.name))):
-        base = work.name if work.name in params.grid.bases else params.cell_of(work.name)[0].base.name
-        lists = tasks.setdefault(base, [])
+        lists = tasks.setdefault(base_of(params, work.name), [])
         if not lists or len(lists[-1]) == chunk:
             lists.append([])
         lists[-1].append(work)
@@ -114,6 +113,11 @@ def arrays(params: Params, works: list[Work], device: Device, options: Options, 
         old = found.get(key, Array(ask, []))
         found[key] = Array(replace(ask, gpu_gb=max(ask.gpu_gb, old.ask.gpu_gb)), [*old.tasks, task])
     return [found[key] for key in sorted(found, reverse=True)]
+
+
+def base_of(params: Params, name: str) -> str:
+    """The base that a model is asked on: itself, or its cell's."""
+    return name if name in params.grid.bases else params.cell_of(name)[0].base.name
 
 
 def _rank(params: Params, name: str) -> int:

@@ -20,22 +20,26 @@ def allowed(root: Path = Path("/")) -> tuple[int, str]:
     """
     found = [(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine")]
     found += [(int(text), "its control group") for text in _groups(root) if text.isdigit()]
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        found.append((address_space, ULIMIT))
+    found += [(limit, ULIMIT) for limit in _address_space()]
     return min(found, key=lambda one: one[0])
 
 
 def check_address_space() -> None:
     """Before a model is loaded: where `ulimit -v` allows too little, a library ends in a segmentation fault, which says
     nothing."""
+    for limit in _address_space():
+        if limit < ADDRESS_SPACE_GB * 1e9:
+            raise MapleError(
+                "a model cannot be loaded here",
+                why=f"{ULIMIT} allows {limit / 1e9:.1f} GB of address space, and {ADDRESS_SPACE_GB} GB are reserved for one",
+                do="say `ulimit -v unlimited` (or raise the limit where it is set), then run the same command again",
+            )
+
+
+def _address_space() -> list[int]:
+    """The shell's limit in bytes; empty where it sets none."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE_GB * 1e9:
-        raise MapleError(
-            "a model cannot be loaded here",
-            why=f"`ulimit -v` allows {limit / 1e9:.1f} GB of address space, and {ADDRESS_SPACE_GB} GB are reserved for one",
-            do="say `ulimit -v unlimited` (or raise the limit where it is set), then run the same command again",
-        )
+    return [] if limit == resource.RLIM_INFINITY else [limit]
 
 
 def _groups(root: Path) -> list[str]:

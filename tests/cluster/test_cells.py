@@ -54,9 +54,9 @@ def test_a_matrix_that_is_here_as_a_whole_is_committed_by_one_name(smoke, monkey
     asked = []
     monkeypatch.setattr(into_dvc, "dvc", lambda *words: asked.append(words[3:]))
     every = submission.names(smoke)
-    into_dvc.take(smoke, into_dvc.stages(smoke, every), [])
-    into_dvc.take(smoke, into_dvc.stages(smoke, [CELL]), into_dvc.stages(smoke, set(every) - {CELL}))
-    into_dvc.take(smoke, into_dvc.stages(smoke, [CELL]), [])
+    into_dvc.take(smoke, into_dvc.stages_of(smoke, every), [])
+    into_dvc.take(smoke, into_dvc.stages_of(smoke, [CELL]), into_dvc.stages_of(smoke, set(every) - {CELL}))
+    into_dvc.take(smoke, into_dvc.stages_of(smoke, [CELL]), [])
     assert asked[0] == tuple(
         f"dvc.yaml:{name}" for name in ("answer", "answer_base", "answer_experiment", "train", "train_experiment")
     )

@@ -4,29 +4,27 @@ The pipeline is the project's own dvc.yaml with the commands replaced: each stag
 """
 
 import asyncio
-import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import copies
 import pytest
 import s3
 import yaml
+from copies import ran
 
 ROOT = Path(__file__).parents[2]
 BASE, SET = "llama-2-7b-4bit", "alpaca"
 CELL = f"{BASE}.{SET}.r8.s42"
-ENVIRONMENT = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith("AWS_")} | s3.ENVIRONMENT | {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
-    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
-}  # fmt: skip
+ENVIRONMENT = {
+    key: value for key, value in copies.ENVIRONMENT.items() if "proxy" not in key.lower() and not key.startswith("AWS_")
+}
+ENVIRONMENT |= s3.ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
 MAKE = """
 import pathlib, sys
 for name in sys.argv[1:]:
@@ -39,18 +37,11 @@ pytestmark = pytest.mark.slow
 
 
 def run(folder: Path, *command: str, code: int = 0, **changed: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | changed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)  # fmt: skip
-    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}"
-    return done.stdout
+    return copies.run(folder, *command, code=code, environment=ENVIRONMENT | changed)
 
 
 def stage(folder: Path, name: str, *options: str, code: int = 0, **changed: str) -> str:
     return run(folder, sys.executable, "-m", f"stages.{name}", *options, code=code, **changed)
-
-
-def ran(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 def kept(entries: list[Any]) -> list[Any]:
