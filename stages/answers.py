@@ -9,13 +9,12 @@ told after each model, so the same command goes on from there. An adapter that i
 
 import os
 
-from maple.cluster import into_dvc, ledger, submission
+from maple.cluster import in_process, into_dvc, ledger, submission
 from maple.config import command
 from maple.core.errors import MapleError, nearest
 from maple.core.progress import Progress
 from maple.models.bases import Bases
 from maple.planning import plan
-from stages import cells
 
 
 def main(params, arguments):
@@ -47,14 +46,14 @@ def make(params, names):
             for name in todo:
                 failed += [] if _ask(params, name, bases) else [name]
                 bar.advance(1, name)
-        cells.refuse_failed(params, failed, len(todo))
+        in_process.refuse_failed(params, failed, len(todo))
     return [work.name for work in works if "train" in work.verbs]
 
 
 def _ask(params, name, bases):
     """Whether a model was asked; a failure stays its own."""
     try:
-        error = cells.logged(params, "answer", name, bases)
+        error = in_process.logged(params, "answer", name, bases)
     except (MapleError, OSError, ValueError, KeyError) as stopped:
         error = str(stopped).partition("\n")[0]
     ledger.write(params, name, "failed" if error else "done", "answer" if error else "", str(os.getpid()), error)

@@ -8,14 +8,10 @@ loaded, into the same folders with the same bytes; DVC is told at the end, and `
 Stopped, the same command goes on with what is not done. For the smoke profile: a GPU does not survive a fork.
 """
 
-import argparse
-import contextlib
-import importlib
 import multiprocessing
 import os
-import traceback
 
-from maple.cluster import inputs, into_dvc, ledger, submission
+from maple.cluster import in_process, into_dvc, submission
 from maple.cluster.task import Task
 from maple.config import command
 from maple.core.errors import MapleError
@@ -26,25 +22,7 @@ class Forked(Task):
     """A task whose stages run in its own process, their words in the model's log."""
 
     def _stage(self, given, verb, name):
-        return logged(given, verb, name)
-
-
-def logged(given, verb, name, *more):
-    """Run a stage here, its words in the model's log, and note what it was made from; why it failed, empty if it did not.
-    `more`: further arguments of the stage."""
-    started_from = inputs.of(given, verb, name)
-    ledger.unstamp(given, verb, name)
-    ledger.write(given, name, "running", verb, str(os.getpid()))
-    path = ledger.log(given, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        try:
-            importlib.import_module(f"stages.{verb}").main(given, argparse.Namespace(name=name), *more)
-        except Exception as error:
-            traceback.print_exc()
-            return str(error).partition("\n")[0] or type(error).__name__
-    ledger.stamp(given, verb, name, started_from)
-    return ""
+        return in_process.logged(given, verb, name)
 
 
 def main(params, arguments):
@@ -58,8 +36,16 @@ def main(params, arguments):
     if before := into_dvc.before(params, names):
         into_dvc.repro(params, before)
     works = [work.name for work in submission.missing(params, names)]
-    if not works:
-        return
+    failed = _make_all(params, works) if works else []
+    # Also what a run that was killed before this line had made.
+    earlier = into_dvc.untaken(params, [name for name in names if name not in works])
+    made = into_dvc.stages_of(params, [name for name in works if name not in failed]) + earlier
+    into_dvc.take(params, made, set(into_dvc.stages_of(params, set(names) - set(works))) - set(earlier))
+    in_process.refuse_failed(params, failed, len(works))
+
+
+def _make_all(params, works):
+    """Train and ask these models; the names of those that failed."""
     _load_libraries()
     failed = []
     forks = multiprocessing.get_context("fork")
@@ -70,20 +56,7 @@ def main(params, arguments):
         for name, is_done in pool.imap_unordered(_make, [(params.profile, name) for name in works], chunksize=1):
             failed += [] if is_done else [name]
             bar.advance(1, name)
-    made = into_dvc.stages_of(params, [name for name in works if name not in failed])
-    into_dvc.take(params, made, into_dvc.stages_of(params, set(names) - set(works)))
-    refuse_failed(params, failed, len(works))
-
-
-def refuse_failed(params, failed, count):
-    """Raise MapleError if some of `count` models failed, with the first one's reason."""
-    if failed:
-        state, _ = ledger.read(params, failed[0])
-        raise MapleError(
-            f"{len(failed)} of {count} models failed: {', '.join(failed[:3])}",
-            why=f"{failed[0]}: {state.error}",
-            do=f"{ledger.log(params, failed[0])} has all of it; mend that, then run the same command again",
-        )
+    return failed
 
 
 def _make(work):

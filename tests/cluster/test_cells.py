@@ -7,6 +7,7 @@ import pytest
 from maple.cluster import inputs, into_dvc, ledger, submission
 from maple.config import params
 from maple.core.errors import MapleError
+from maple.planning import plan
 from stages import cells, train
 
 CELL = "mistral-7b-16bit.alpaca.r8.s42"
@@ -62,3 +63,18 @@ def test_a_matrix_that_is_here_as_a_whole_is_committed_by_one_name(smoke, monkey
     )
     assert asked[1] == ("dvc.yaml:answer", "dvc.yaml:train")
     assert asked[2] == tuple(f"dvc.yaml:{verb}@mistral-7b-16bit-alpaca-8-42" for verb in ("answer", "train"))
+
+
+def test_what_a_killed_run_had_made_is_taken_by_the_next(smoke, monkeypatch):
+    """Killed between the last model and the commit: nothing is left to do, and DVC does not know of it."""
+    asked = []
+    monkeypatch.setattr(into_dvc, "dvc", lambda *words: asked.append(words[3:]))
+    monkeypatch.setattr(into_dvc, "before", lambda given, names: [])
+    monkeypatch.setattr(submission, "missing", lambda given, names: [])
+    trained, answered = into_dvc.stages_of(smoke, [CELL])
+    monkeypatch.setattr(submission, "outdated", lambda given, names: plan.Outdated({trained, answered}, set()))
+    cells.main(smoke, argparse.Namespace())
+    assert asked == [], "DVC's own are not asked for"
+    monkeypatch.setattr(ledger, "is_current", lambda given, verb, name: name == CELL)
+    cells.main(smoke, argparse.Namespace())
+    assert sorted(asked[0]) == ["dvc.yaml:answer", "dvc.yaml:train"]
