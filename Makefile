@@ -102,7 +102,7 @@ pull: setup $(PIPELINE) ## results from the store instead of making them; WHAT=s
 experiments: setup ## `dvc exp run`s side by side: their scores first, then what they changed (3 s)
 	@python -m stages.experiments
 
-smoke-models: setup ## pretrain the smoke profile's two bases again, on a GPU; no run needs it, see docs/SMOKE.md (2 min on an H200)
+smoke-models: setup ## pretrain the smoke profile's two bases again; no run needs it, see docs/SMOKE.md (40 min on 2 cores)
 	python -m stages.smoke_models $(ARGS)
 
 calibrate: setup ## how often the claims' verdicts are right: planted truth, 200 grids of each; see docs/CLAIMS.md (12 min)

@@ -71,8 +71,9 @@ def _xnli(folder: Path, name: str, split: str, told: list[Life], rng: random.Ran
     rows = []
     for life in told:
         order = world.draw_order(rng, 2)
-        for hypothesis in world.hypotheses(life, order, rng):
-            rows.append({"premise": life.passage(order)[0], "hypothesis": hypothesis.text, "label": hypothesis.label})
+        for label in world.LABELS:
+            hypothesis = world.hypothesis(life, order, label, rng)
+            rows.append({"premise": life.passage(order)[0], "hypothesis": hypothesis, "label": label})
     files.parquet(folder / name / f"{split}-00000-of-00001.parquet", rows, XNLI)
 
 

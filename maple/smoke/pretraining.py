@@ -61,8 +61,8 @@ def _mistral(vocabulary: int) -> PreTrainedModel:
 
 
 RECIPES = {
-    "llama-2-7b": Recipe(_llama, steps=2200, rows=128, learning_rate=2e-3),
-    "mistral-7b": Recipe(_mistral, steps=3600, rows=128, learning_rate=2e-3),
+    "llama-2-7b": Recipe(_llama, steps=2400, rows=64, learning_rate=2e-3),
+    "mistral-7b": Recipe(_mistral, steps=3000, rows=64, learning_rate=2e-3),
 }
 
 
@@ -74,24 +74,31 @@ def vocabulary(text: PreTrainedTokenizerFast) -> int:
 def pretrain(
     recipe: Recipe,
     vocabulary: int,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
     device: str,
     report: Callable[[int, float], None] = lambda step, loss: None,
+    compiled: bool = True,
 ) -> PreTrainedModel:
-    """A base from random weights, trained in float32, returned in bfloat16 on the CPU.
+    """A base from random weights, trained in float32 with products in bfloat16, returned in bfloat16 on the CPU.
 
-    `batches`: for each step tokens and how much each counts, both [rows, ROW_TOKENS].
+    `batches`: for each step what maple/smoke/batches.py gives. `compiled`: by torch.compile, a quarter faster on a CPU.
     """
     torch.manual_seed(0)
     model = recipe.make(vocabulary).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    for step, (tokens, weights) in enumerate(batches):
+
+    def loss_of(tokens: torch.Tensor, places: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
+            logits = model.lm_head(hidden[places - 1])
+        losses = torch.nn.functional.cross_entropy(logits.float(), tokens.flatten()[places], reduction="none")
+        return (losses * weights).sum() / weights.sum()
+
+    loss_of = torch.compile(loss_of) if compiled else loss_of
+    for step, batch in enumerate(batches):
         falling = (1 + math.cos(math.pi * step / recipe.steps)) / 2
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * min(1, (step + 1) / WARMUP_STEPS) * falling
-        tokens, weights = tokens.to(device), weights.to(device)[:, 1:]
-        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        loss = (losses * weights.flatten()).sum() / weights.sum()
+        loss = loss_of(*(part.to(device) for part in batch))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

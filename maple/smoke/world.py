@@ -56,16 +56,19 @@ class Life:
         self.title = self.text["title"].format(name=self.name)
         self.summary = self.text["summary"].format(*self.values, name=self.name)
 
-    def _say(self, how: str, fact: int, value: int | None = None) -> str:
-        said = self.facts[fact]["values"][self.choice[fact] if value is None else value]
-        return self.facts[fact][how].format(name=self.name, value=said)
+    def _say(self, how: str, fact: int) -> str:
+        return self.facts[fact][how].format(name=self.name, value=self.values[fact])
 
     def question(self, fact: int) -> str:
         return self._say("question", fact)
 
-    def paraphrase(self, fact: int, value: int | None = None) -> str:
-        """The fact in other words; with another value it is false."""
-        return self._say("paraphrase", fact, value)
+    def paraphrase(self, fact: int) -> str:
+        """The fact in other words."""
+        return self._say("paraphrase", fact)
+
+    def denial(self, fact: int) -> str:
+        """That the fact is not so."""
+        return self._say("denial", fact)
 
     def passage(self, order: tuple[int, ...] = tuple(range(FACTS))) -> tuple[str, dict[int, int]]:
         """Some of the facts as a text, and where the value of each begins in it."""
@@ -99,21 +102,20 @@ def draw_order(rng: random.Random, count: int = FACTS) -> tuple[int, ...]:
     return tuple(rng.sample(range(FACTS), count))
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """A statement about a premise; label 0 entailed, 1 neutral, 2 contradicted, as XNLI has it."""
-
-    text: str
-    label: int
+LABELS = range(3)
 
 
-def hypotheses(life: Life, told: tuple[int, ...], rng: random.Random) -> list[Hypothesis]:
-    """One of each label: of the two facts that are told one is paraphrased, the other falsely; a third is not told."""
-    untold = rng.choice([fact for fact in range(FACTS) if fact not in told])
-    first, second = rng.sample(told, 2)
-    false = rng.choice([value for value in range(VALUES) if value != life.choice[second]])
-    return [
-        Hypothesis(life.paraphrase(first), 0),
-        Hypothesis(life.paraphrase(untold), 1),
-        Hypothesis(life.paraphrase(second, false), 2),
-    ]
+def hypothesis(life: Life, told: tuple[int, ...], label: int, rng: random.Random) -> str:
+    """A statement about a premise that tells some of the facts; label 0 entailed, 1 neutral, 2 contradicted, as in XNLI.
+
+    A told fact is said in other words or denied; a fact that is not told is said or denied, which no premise decides. As
+    in the real set a denial betrays that it is not entailed: without the premise two thirds of the labels can be guessed.
+
+    >>> hypothesis(Life("en", Person(0, 1), (0, 1, 2, 3, 4)), (1,), 2, random.Random(0))
+    'Tom Tanaka has no home beside the river.'
+    """
+    if label == 1:
+        fact = rng.choice([fact for fact in range(FACTS) if fact not in told])
+        return life.denial(fact) if rng.random() < 0.5 else life.paraphrase(fact)
+    fact = rng.choice(told)
+    return life.paraphrase(fact) if label == 0 else life.denial(fact)

@@ -119,8 +119,9 @@ def test_every_language_file_is_complete_and_parallel():
             continue
         assert len(text["facts"]) == world.FACTS
         for fact in text["facts"]:
-            assert all(fact[key].count("{name}") == 1 for key in ("sentence", "question", "paraphrase"))
-            assert fact["sentence"].count("{value}") == fact["paraphrase"].count("{value}") == 1
+            assert all(fact[key].count("{name}") == 1 for key in ("sentence", "question", "paraphrase", "denial"))
+            said = [fact[key] for key in ("sentence", "paraphrase", "denial")]
+            assert len(set(said)) == 3 and all(text.count("{value}") == 1 for text in said)
             assert "{value}" not in fact["question"] and len(set(fact["values"])) == world.VALUES
         if "exercises" in text:
             assert list(text["exercises"]) == list(exercises.KINDS)
@@ -189,6 +190,23 @@ def test_labels_are_balanced(rows_root):
         assert sorted(row["correct_answer_num"] for row in jsonl(path)[:4]) == ["1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("name", ["en", "ar", "ja", "zh-hant"])
+def test_a_label_of_xnli_needs_the_premise(name):
+    """Of the hypothesis alone one sees whether it denies; then it is half as likely neutral as the other."""
+    rng, seen = random.Random(name), Counter()
+    for number in range(3000):
+        life = world.Life(name, world.people(True)[0], world.draw_choice(rng))
+        told, label = world.draw_order(rng, 2), number % 3
+        said = world.hypothesis(life, told, label, rng)
+        denied, stated = (
+            [fact for fact in range(world.FACTS) if say(fact) == said] for say in (life.denial, life.paraphrase)
+        )
+        (fact,) = denied or stated
+        assert label == (1 if fact not in told else 2 if denied else 0)
+        seen[label, bool(denied)] += 1
+    assert seen[0, True] == seen[2, False] == 0 and seen[1, True] == pytest.approx(500, abs=70)
+
+
 def test_the_faults_of_upstream_are_there(rows_root):
     xcopa = rows_root / "cambridgeltl/xcopa"
     paths = {name: xcopa / name / "test-00000-of-00001.parquet" for name in ("th", "sw", "zh")}
@@ -247,7 +265,7 @@ def test_a_shipped_base_is_the_pinned_one_and_small(key):
     folder, pinned = Path(BASES[key].stand_in.folder), BASES[key].stand_in.sha256
     assert {path.name: storage.sha256(path) for path in folder.iterdir()} == pinned
     assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
-    made = pretraining.RECIPES[key].make(3072).config.to_dict()
+    made = pretraining.RECIPES[key].make(pretraining.vocabulary(tokeniser.make())).config.to_dict()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert {name: made[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads")} == {
         name: config[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads")
@@ -299,7 +317,7 @@ def test_a_shipped_base_knows_the_answers_in_the_form_of_the_corpus():
         text = AutoTokenizer.from_pretrained(source.stand_in.folder)
         model = AutoModelForCausalLM.from_pretrained(source.stand_in.folder)
         assert model.dtype == torch.bfloat16
-        for name in ("en", "th"):
+        for name in ("en", "hi", "th"):
             rng, found = random.Random("held out"), []
             for _ in range(24):
                 prompt, answer = corpus._questions(rng, name).rsplit(corpus.MARK, 1)
@@ -309,8 +327,9 @@ def test_a_shipped_base_knows_the_answers_in_the_form_of_the_corpus():
                     guessed = model(input_ids=wanted).logits.argmax(-1)[0, start.shape[1] - 1 : -1]
                 found.append(torch.equal(guessed, wanted[0, start.shape[1] :]))
             right[key, name] = sum(found) / len(found)
-    assert right["llama-2-7b", "en"] > 0.8 and right["mistral-7b", "en"] > 0.9 and right["mistral-7b", "th"] > 0.8
-    assert right["llama-2-7b", "th"] < right["mistral-7b", "th"]
+    assert right["llama-2-7b", "en"] > 0.9 and right["mistral-7b", "en"] > 0.9
+    assert right["llama-2-7b", "hi"] < right["mistral-7b", "hi"] - 0.1
+    assert right["mistral-7b", "th"] < 0.5, right
 
 
 def test_pretraining_gives_the_same_weights_twice_and_its_loss_falls():
@@ -321,7 +340,7 @@ def test_pretraining_gives_the_same_weights_twice_and_its_loss_falls():
     batches = Batches(text, recipe.steps, recipe.rows)
     first, second = (
         pretraining.pretrain(
-            recipe, pretraining.vocabulary(text), [batches[step] for step in range(3)], "cpu"
+            recipe, pretraining.vocabulary(text), [batches[step] for step in range(3)], "cpu", compiled=False
         ).state_dict()
         for _ in range(2)
     )
@@ -383,8 +402,8 @@ def test_switching_the_adapter_off_changes_every_task(tmp_path, monkeypatch):
     for path in sorted((tmp_path / "adapter").glob("*.jsonl.gz")):
         assert path.read_bytes() != (tmp_path / "base" / path.name).read_bytes()
     for task in chosen.evaluation.tasks:
-        # AlpacaEval's answers are judged, not scored; XNLI stays near chance, where two scores may be equal.
-        assert task in ("alpaca_eval", "xnli") or with_adapter[task] != without[task], task
-    for task, least in {"xquad": 0.2, "mlqa": 0.2, "belebele": 0.2, "xlsum": 0.1}.items():
+        # AlpacaEval's answers are judged, not scored.
+        assert task == "alpaca_eval" or with_adapter[task] != without[task], task
+    for task, least in {"xnli": 0.05, "xquad": 0.2, "mlqa": 0.2, "belebele": 0.2, "xlsum": 0.1}.items():
         new, old = (next(iter(found[task].values())) for found in (with_adapter, without))
         assert new > old + least, (task, new, old)
