@@ -40,7 +40,7 @@ check: setup $(PIPELINE) ## what this machine lacks for PROFILE (default smoke),
 plan: setup $(PIPELINE) ## steps, memory, time, disk and money of PROFILE, or of one CLAIM, or of each (CLAIMS=all) (3 s)
 	python -m stages.plan --profile $(PROFILE) $(addprefix --claim ,$(CLAIM)$(CLAIMS))
 
-reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 6 min on 2 cores)
+reproduce: check ## every stage of PROFILE, from download to report; shows the bill and asks (YES=1: does not) (smoke: 5 min on 2 cores)
 	@python -m stages.confirm --profile $(PROFILE)
 	$(if $(filter smoke,$(PROFILE)),python -m stages.cells,dvc repro $(PIPELINE):train && python -m stages.answers --profile $(PROFILE))
 	dvc repro $(PIPELINE)
