@@ -107,6 +107,6 @@ def test_only_one_base_s_models_are_asked_and_an_unknown_base_is_refused(monkeyp
     assert (
         all(name.startswith(BASE) for name in asked) and f"not trained, so not asked: {BASE}" in capsys.readouterr().out
     )
-    with pytest.raises(MapleError, match="'mistral-7b-4bit' is no base of the profile smoke") as error:
-        answers.main(smoke, argparse.Namespace(base="mistral-7b-4bit"))
-    assert BASE in error.value.why and not Path("work", "mistral-7b-4bit").exists()
+    with pytest.raises(MapleError, match="'mistral-7b-2bit' is no base of the profile smoke") as error:
+        answers.main(smoke, argparse.Namespace(base="mistral-7b-2bit"))
+    assert BASE in error.value.why and not Path("work", "mistral-7b-2bit").exists()
