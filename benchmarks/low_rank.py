@@ -1,6 +1,6 @@
 """Whether low-rank products in bfloat16 change what is learned: held-out losses by seed, beside those in float32.
 
-    python benchmarks/low_rank.py                 a cell of the finished smoke run, 5 seeds, 3 epochs: 3 minutes
+    python benchmarks/low_rank.py                 a cell of the finished smoke run, 5 seeds, 3 epochs: 2 minutes
     python benchmarks/low_rank.py --seeds 10 --rank 32
 
 Both paths start from the same adapter and see the same rows in the same order, so their difference is the products'
