@@ -1,9 +1,8 @@
 """What the tiny bases read before any finetuning: the content of the tasks in a form of their own.
 
 A document says something and, after the mark `⇒`, what follows from it: the answer to a question, whether a statement is
-true, an effect, a summary. The prompts of the tasks (maple/tasks/prompts) occur too, but
-with an answer drawn at random: a base knows what the tasks ask about, and not that their prompts ask it. That is left to
-the instruction rows.
+true, an effect, a summary. The prompts of the tasks (maple/tasks/prompts) occur too, but with an answer drawn at random:
+a base knows what the tasks ask about, and not that their prompts ask it. That is left to the instruction rows.
 """
 
 import dataclasses

@@ -57,7 +57,7 @@ def instruct(language: str, name: str, number: int, reply: bool = False) -> dict
 
 @cache
 def _form(kind: str) -> Form:
-    """As the smoke profile asks; no base learnt to choose by letter, so Belebele's options are compared as texts."""
+    """As the smoke profile asks: no base has read which letter is right, so Belebele's options are compared as texts."""
     return tasks.get(kind).form("texts", "en", "loglikelihood") if kind == "belebele" else corpus.form(kind)
 
 
