@@ -117,8 +117,8 @@ class Allocated(TorchDispatchMode):
 # hidden, layers, heads, intermediate, vocabulary, tokens a pass, of the longest row, rows (enough to fill a pass)
 SIZES = {
     "tiny": (64, 2, 4, 192, 512, 1024, 256, 8),
-    "small": (256, 6, 4, 704, 4096, 1024, 256, 8),
-    "long": (256, 6, 4, 704, 4096, 1280, 1024, 4),
+    "small": (256, 4, 4, 704, 4096, 1024, 256, 8),
+    "long": (256, 4, 4, 704, 4096, 1280, 1024, 4),
 }
 
 
