@@ -3,10 +3,10 @@
     python -m stages.smoke_models
     python -m stages.smoke_models --device cuda --steps 200 --out work/smoke-models
 
-No run needs it: the bases lie in maple/smoke/bases, pinned in sources.yaml. It is the script that made them, with these
-settings, on two cores of a CPU; docs/SMOKE.md says which and how long it took. A seed decides every number, so the same
-kind of processor and libraries should give the same bytes; another one rounds differently. `--steps` shortens the run and
-gives a worse model.
+No run needs it: the bases lie in maple/smoke/bases, pinned in sources.yaml. The same functions with these settings made
+them on two cores of a CPU; docs/SMOKE.md says which, how long it took and what was compared. A seed decides every number,
+so the same kind of processor and libraries should give the same bytes; another one rounds differently. `--steps` shortens
+the run and gives a worse model.
 """
 
 import argparse
